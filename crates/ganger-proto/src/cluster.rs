@@ -1,0 +1,336 @@
+//! The cluster: what the primary and a worker decide, and the words between them and their drivers.
+//!
+//! [`Primary`] and [`Worker`] are machines: [`Input`]s go in with the time, [`Effect`]s come out. Both are
+//! modelled on `lib/internal/cluster/{primary,child,round_robin_handle,shared_handle}.js`, with what Node
+//! leaves out: a connection handed to a worker that then dies goes to another one.
+
+pub mod primary;
+pub mod schedule;
+mod socket;
+pub mod worker;
+
+use serde::{Deserialize, Serialize};
+
+pub use primary::Primary;
+pub use socket::Counters;
+pub use worker::Worker;
+
+use crate::{
+    ListenerKey, Seq, Slot, SocketId, WorkerId,
+    node::{ClusterMessage, Query, Sockname, Target},
+};
+
+/// Who accepts, and who picks the worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Policy {
+    /// The primary accepts; the next worker in turn that has room gets the connection. Node's `SCHED_RR`.
+    #[default]
+    RoundRobin,
+    /// The workers accept from one socket; the kernel picks. Node's `SCHED_NONE`.
+    Shared,
+}
+
+/// What is known of the program at the other end of a channel, beyond Node's plain wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// How many connections may be under way to it for one socket. 1 is Node's own behaviour.
+    pub window: u32,
+    /// Whether it takes connections on a channel of their own.
+    pub lane: bool,
+    /// Whether it answers a `newconn` for an unknown key from its event loop.
+    pub probe: bool,
+}
+
+impl Capabilities {
+    /// Nothing is known: Node's plain wire, one hand-off at a time.
+    pub const PLAIN: Self = Self { window: 1, lane: false, probe: false };
+    /// A real Node: its receiver takes pipelined hand-offs and answers probes.
+    pub const NODE: Self = Self { window: 32, lane: false, probe: true };
+    /// A worker of this project.
+    pub const GANGER: Self = Self { window: 32, lane: false, probe: false };
+}
+
+/// What happened to a primary. `C` is an accepted connection.
+#[derive(Debug)]
+pub enum Input<C> {
+    /// A worker said something.
+    Message {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        message: ClusterMessage,
+    },
+    /// The worker's end has the connection (ACK); our copy comes back.
+    Delivered {
+        /// Who has it.
+        worker: WorkerId,
+        /// The number of its `newconn`.
+        seq: Seq,
+        /// Our copy.
+        connection: C,
+    },
+    /// The worker's end did not get the connection (NACK).
+    Returned {
+        /// Who did not.
+        worker: WorkerId,
+        /// The number of its `newconn`.
+        seq: Seq,
+        /// Our copy.
+        connection: C,
+    },
+    /// The worker's channel was read to its end.
+    ChannelClosed {
+        /// Whose.
+        worker: WorkerId,
+        /// The connections that were never acknowledged, oldest first.
+        undelivered: Vec<(Seq, C)>,
+    },
+    /// The worker's process was reaped.
+    Exited {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// The outcome of [`Effect::Bind`]: the address (none for a path), or a positive errno.
+    Bound {
+        /// Which socket.
+        socket: SocketId,
+        /// What came of it.
+        outcome: Result<Option<Sockname>, i32>,
+    },
+    /// [`Effect::Close`] is done.
+    Closed {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// A connection was accepted.
+    Accepted {
+        /// From which socket.
+        socket: SocketId,
+        /// The connection.
+        connection: C,
+    },
+    /// The outcome of [`Effect::Examine`].
+    Examined {
+        /// The socket that it was accepted from.
+        socket: SocketId,
+        /// The connection.
+        connection: C,
+        /// Whether nobody has read from it or written to it.
+        untouched: bool,
+    },
+}
+
+/// What a primary wants done.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect<C> {
+    /// Send a message.
+    Send {
+        /// To whom.
+        worker: WorkerId,
+        /// What.
+        message: ClusterMessage,
+    },
+    /// Send a message with a socket of ours; we keep our copy.
+    SendSocket {
+        /// To whom.
+        worker: WorkerId,
+        /// Which socket.
+        socket: SocketId,
+        /// Whether it is a datagram socket.
+        datagram: bool,
+        /// What.
+        message: ClusterMessage,
+    },
+    /// Send a connection.
+    SendConnection {
+        /// To whom.
+        worker: WorkerId,
+        /// Its number, the tag under which its outcome is told.
+        seq: Seq,
+        /// The `newconn`.
+        message: ClusterMessage,
+        /// The connection.
+        connection: C,
+        /// Whether it may follow connections that are not acknowledged yet.
+        pipelined: bool,
+    },
+    /// Bind a socket and, unless it is UDP, listen. The outcome is [`Input::Bound`].
+    Bind {
+        /// Its name from now on.
+        socket: SocketId,
+        /// Where.
+        target: Target,
+        /// The listen queue.
+        backlog: u32,
+    },
+    /// Start or stop accepting.
+    Accept {
+        /// From which socket.
+        socket: SocketId,
+        /// Start.
+        on: bool,
+    },
+    /// Hand in what the kernel has completed as [`Input::Accepted`], then close the socket (and remove its
+    /// file, if it is a path) and say [`Input::Closed`].
+    Close {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// Look whether anybody has read from the connection or written to it.
+    Examine {
+        /// The socket that it was accepted from.
+        socket: SocketId,
+        /// The connection.
+        connection: C,
+    },
+    /// Close our copy.
+    Drop {
+        /// The connection.
+        connection: C,
+        /// Why.
+        fate: Fate,
+    },
+    /// Tell whoever uses the primary.
+    Event(Event),
+}
+
+/// How a connection left the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// A worker serves it.
+    Accepted,
+    /// Every worker refused it, for a second.
+    Refused,
+    /// Its worker died with it half served.
+    Touched,
+    /// Its socket is closed and nobody is left to serve it.
+    Orphaned,
+}
+
+/// What the primary tells upwards, in Node's words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// `online`: the worker runs.
+    Online {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// `listening`: the worker listens.
+    Listening {
+        /// Who.
+        worker: WorkerId,
+        /// Where, the port being the real one.
+        query: Query,
+    },
+    /// The worker says that it is going to leave of its own accord.
+    Leaving {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// `disconnect`: the worker's channel is closed.
+    Disconnect {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// `exit`: the worker is dead and reaped.
+    Exit {
+        /// Who.
+        worker: WorkerId,
+        /// Node's `exitedAfterDisconnect`.
+        exited_after_disconnect: bool,
+    },
+    /// A worker could not have the socket that it asked for; said once a socket, not once a worker.
+    BindFailed {
+        /// Who asked first.
+        worker: WorkerId,
+        /// For what.
+        target: Target,
+        /// The positive errno.
+        errno: i32,
+    },
+    /// A worker broke the cluster's rules; what it said was ignored.
+    Misbehaved {
+        /// Who.
+        worker: WorkerId,
+        /// How.
+        what: Misbehaviour,
+    },
+}
+
+/// A breach of the cluster's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// It answered for a connection that it does not have.
+    #[error("it answered for a connection that it was not given")]
+    UnknownAnswer,
+    /// It closed a key that it does not hold.
+    #[error("it closed a socket that it does not hold")]
+    UnknownKey,
+    /// It asked for more sockets than one worker may hold.
+    #[error("it asked for more than {} sockets", primary::MAX_SOCKETS)]
+    TooManySockets,
+}
+
+/// The state of a primary at one moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The workers, by id.
+    pub workers: Vec<WorkerSnapshot>,
+    /// The sockets, by id.
+    pub sockets: Vec<SocketSnapshot>,
+    /// What happened to connections so far.
+    pub counters: Counters,
+}
+
+/// One worker in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct WorkerSnapshot {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its place.
+    pub slot: Slot,
+    /// Node's `worker.state`.
+    pub state: WorkerState,
+    /// Whether it is out of dispatch for good.
+    pub draining: bool,
+    /// Node's `exitedAfterDisconnect`, once it is known.
+    pub exited_after_disconnect: Option<bool>,
+    /// How many connections it was handed and has not answered for.
+    pub under_way: usize,
+}
+
+/// One socket in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SocketSnapshot {
+    /// Its id.
+    pub id: SocketId,
+    /// What workers call it.
+    pub key: ListenerKey,
+    /// Its bound address; none for a path, or before it is bound.
+    pub sockname: Option<Sockname>,
+    /// The workers that hold it.
+    pub holders: Vec<WorkerId>,
+    /// Accepted connections that wait for a worker.
+    pub waiting: usize,
+}
+
+/// Node's `worker.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkerState {
+    /// Started, not heard of yet.
+    None,
+    /// Running.
+    Online,
+    /// Listening somewhere.
+    Listening,
+    /// Its channel is closed.
+    Disconnected,
+    /// Reaped.
+    Dead,
+}

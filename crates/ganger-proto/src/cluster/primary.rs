@@ -1,0 +1,642 @@
+//! The primary: owns every socket, hands out connections, restarts nothing.
+//!
+//! The way of one connection, each arrow a value that moves:
+//!
+//! ```text
+//!   Accepted ──► pending ──► SendConnection ──► (session) ──► Delivered ──► under_way ──► Drop(Accepted)
+//!                  ▲ ▲                              │                          │ │
+//!                  │ └──── ChannelClosed ◄──────────┘      accepted: false ────┘ │
+//!                  └────── Examined(untouched) ◄── Examine ◄── worker dead ──────┘
+//! ```
+//!
+//! Invariants: a connection is in exactly one place. A worker that is draining or dead is in no schedule.
+//! A worker's connections are taken back only when it is reaped *and* its channel is read to its end. Each
+//! query is answered once. What a worker says about a socket that it does not hold changes nothing.
+
+mod query;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Capabilities, Counters, Effect, Event, Fate, Input, Misbehaviour, Policy, Snapshot, SocketSnapshot,
+    WorkerSnapshot, WorkerState,
+    socket::{IDLE_FOR, Parked, REFUSED_FOR, Socket, State, Waiting},
+};
+use crate::{
+    ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
+    node::{Act, ClusterMessage},
+};
+
+/// The most sockets that one worker may hold.
+pub const MAX_SOCKETS: usize = 256;
+/// A worker whose oldest hand-off is older than this gets no more.
+const STALLED_AFTER: Duration = Duration::from_millis(250);
+
+/// The primary's machine. `C` is an accepted connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Primary<C> {
+    policy: Policy,
+    workers: BTreeMap<WorkerId, Worker<C>>,
+    sockets: BTreeMap<SocketId, Socket<C>>,
+    /// Whether somebody is about to fill a vacant slot: idle sockets stay open for the newcomer.
+    replacements_due: bool,
+    counters: Counters,
+    last_worker: u32,
+    last_socket: u32,
+    next_seq: u64,
+    effects: VecDeque<Effect<C>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Worker<C> {
+    slot: Slot,
+    state: WorkerState,
+    capabilities: Capabilities,
+    /// Out of dispatch for good.
+    draining: bool,
+    /// `None` until it is known whether it goes of its own accord or is asked to.
+    exited_after_disconnect: Option<bool>,
+    channel_open: bool,
+    reaped: bool,
+    /// Connections handed over and not answered for, oldest first.
+    under_way: VecDeque<HandOff<C>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct HandOff<C> {
+    seq: Seq,
+    socket: SocketId,
+    since: Time,
+    refused_by: Vec<WorkerId>,
+    /// Our copy, while it is not with the session.
+    connection: Option<C>,
+    acknowledged: bool,
+}
+
+impl<C> Primary<C> {
+    /// A primary without workers.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            workers: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            replacements_due: false,
+            counters: Counters::default(),
+            last_worker: 0,
+            last_socket: 0,
+            next_seq: 0,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The workers, the sockets and the counters as they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        let workers = self.workers.iter().map(|(id, worker)| WorkerSnapshot {
+            id: *id,
+            slot: worker.slot,
+            state: worker.state,
+            draining: worker.draining,
+            exited_after_disconnect: worker.exited_after_disconnect,
+            under_way: worker.under_way.len(),
+        });
+        let sockets = self.sockets.iter().map(|(id, socket)| SocketSnapshot {
+            id: *id,
+            key: socket.key.clone(),
+            sockname: socket.sockname().cloned(),
+            holders: socket.holders.iter().copied().collect(),
+            waiting: socket.pending.len() + socket.parked.len(),
+        });
+        Snapshot { workers: workers.collect(), sockets: sockets.collect(), counters: self.counters }
+    }
+
+    /// How connections are shared out.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// A new worker in `slot`. The driver starts its process; should that fail, it says so with
+    /// [`Primary::fork_failed`]. Without a channel the worker can be told nothing.
+    pub fn fork(&mut self, slot: Slot, channel: bool) -> WorkerId {
+        self.last_worker += 1;
+        let id = WorkerId(self.last_worker);
+        let worker = Worker {
+            slot,
+            state: WorkerState::None,
+            capabilities: Capabilities::PLAIN,
+            draining: false,
+            exited_after_disconnect: None,
+            channel_open: channel,
+            reaped: false,
+            under_way: VecDeque::new(),
+        };
+        self.workers.insert(id, worker);
+        id
+    }
+
+    /// The worker's process could not be started.
+    pub fn fork_failed(&mut self, worker: WorkerId) {
+        self.workers.remove(&worker);
+    }
+
+    /// What the worker's program can do has become known.
+    pub fn set_capabilities(&mut self, now: Time, id: WorkerId, capabilities: Capabilities) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.capabilities = capabilities;
+        for socket in self.sockets.values_mut() {
+            socket.schedule.widened(id, capabilities.window);
+        }
+        self.dispatch_all(now);
+    }
+
+    /// Somebody is about to fill a vacant slot, or nobody is any more.
+    pub fn set_replacements_due(&mut self, now: Time, due: bool) {
+        if self.replacements_due && !due {
+            // Who has come had its chance to ask; from now on the usual grace counts.
+            for socket in self.sockets.values_mut().filter(|socket| socket.idle.is_some()) {
+                socket.idle = Some((now, None));
+            }
+        }
+        self.replacements_due = due;
+    }
+
+    /// Takes the worker out of dispatch and asks it to close its servers, finish and leave: Node's
+    /// `worker.disconnect()`. Harmless when repeated.
+    pub fn disconnect(&mut self, now: Time, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.draining = true;
+        // Who has said that it leaves must not be told so as well: Node would disconnect twice and fail.
+        let agreed = worker.exited_after_disconnect.replace(true) == Some(true);
+        let channel_open = worker.channel_open;
+        self.share_out_before(now, id);
+        self.leave_all(now, id);
+        if channel_open && !agreed {
+            self.send(id, Act::Disconnect);
+        }
+    }
+
+    /// Stops listening everywhere: what the kernel has completed is taken and shared out, the rest of the
+    /// world is refused.
+    pub fn close_sockets(&mut self) {
+        for (id, socket) in &mut self.sockets {
+            if socket.is_bound() {
+                socket.close();
+                self.effects.push_back(Effect::Close { socket: *id });
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect<C>> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Primary::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.sockets.values().filter_map(|socket| socket.timeout(self.replacements_due)).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        for (id, socket) in &mut self.sockets {
+            while socket.parked.front().is_some_and(|parked| parked.until <= now) {
+                if let Some(Parked { waiting, .. }) = socket.parked.pop_front() {
+                    self.counters.refused += 1;
+                    self.effects
+                        .push_back(Effect::Drop { connection: waiting.connection, fate: Fate::Refused });
+                }
+            }
+            let Some((since, closer)) = socket.idle else { continue };
+            let closer_lives = closer.is_none_or(|closer| {
+                self.workers.get(&closer).is_some_and(|worker| worker.channel_open && !worker.reaped)
+            });
+            let expired = now - since >= IDLE_FOR && !self.replacements_due;
+            if expired && closer_lives && socket.is_bound() {
+                socket.close();
+                self.effects.push_back(Effect::Close { socket: *id });
+            } else if expired && !closer_lives {
+                // The one who closed it has gone since; a replacement would have been due by now.
+                socket.idle = Some((now, None));
+            }
+        }
+        self.dispatch_all(now);
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Time, input: Input<C>) {
+        match input {
+            Input::Message { worker, message } => self.handle_message(now, worker, message),
+            Input::Delivered { worker, seq, connection } => self.handle_delivered(worker, seq, connection),
+            Input::Returned { worker, seq, connection } => {
+                match self.take_hand_off(worker, seq) {
+                    Some(hand_off) => self.refused(now, worker, hand_off, connection),
+                    None => self.drop_connection(connection, Fate::Orphaned),
+                };
+            }
+            Input::ChannelClosed { worker, undelivered } => {
+                self.handle_channel_closed(now, worker, undelivered);
+            }
+            Input::Exited { worker } => self.handle_exited(now, worker),
+            Input::Bound { socket, outcome } => self.handle_bound(now, socket, outcome),
+            Input::Closed { socket } => {
+                if let Some(entry) = self.sockets.get_mut(&socket) {
+                    entry.state = State::Closed;
+                }
+                self.dispatch(now, socket);
+            }
+            Input::Accepted { socket, connection } => {
+                self.counters.accepted += 1;
+                self.enqueue(now, socket, connection, false);
+            }
+            Input::Examined { socket, connection, untouched } => {
+                if untouched {
+                    self.counters.rescued += 1;
+                    self.enqueue(now, socket, connection, true);
+                } else {
+                    self.counters.broken += 1;
+                    self.drop_connection(connection, Fate::Touched);
+                }
+            }
+        }
+    }
+
+    /// The same primary with other handles: for moving it into another program.
+    pub fn map_handles<D>(self, mut map: impl FnMut(C) -> D) -> Primary<D> {
+        let waiting = |old: Waiting<C>, map: &mut dyn FnMut(C) -> D| Waiting {
+            connection: map(old.connection),
+            refused_by: old.refused_by,
+        };
+        let workers = self.workers.into_iter().map(|(id, old)| {
+            let under_way = old.under_way.into_iter().map(|hand_off| HandOff {
+                seq: hand_off.seq,
+                socket: hand_off.socket,
+                since: hand_off.since,
+                refused_by: hand_off.refused_by,
+                connection: hand_off.connection.map(&mut map),
+                acknowledged: hand_off.acknowledged,
+            });
+            let under_way = under_way.collect();
+            let Worker { slot, state, capabilities, draining, exited_after_disconnect, .. } = old;
+            let (channel_open, reaped) = (old.channel_open, old.reaped);
+            (
+                id,
+                Worker {
+                    slot,
+                    state,
+                    capabilities,
+                    draining,
+                    exited_after_disconnect,
+                    channel_open,
+                    reaped,
+                    under_way,
+                },
+            )
+        });
+        let workers = workers.collect();
+        let sockets = self.sockets.into_iter().map(|(id, old)| {
+            let pending = old.pending.into_iter().map(|old| waiting(old, &mut map)).collect();
+            let parked = old.parked.into_iter();
+            let parked =
+                parked.map(|old| Parked { until: old.until, waiting: waiting(old.waiting, &mut map) });
+            let parked = parked.collect();
+            let Socket {
+                key, slot, target, data, dispatched, state, holders, schedule, accepting, idle, ..
+            } = old;
+            let socket = Socket {
+                key,
+                slot,
+                target,
+                data,
+                dispatched,
+                state,
+                holders,
+                schedule,
+                pending,
+                parked,
+                accepting,
+                idle,
+            };
+            (id, socket)
+        });
+        let sockets = sockets.collect();
+        let effects = self.effects.into_iter().map(|effect| effect.map_handle(&mut map)).collect();
+        Primary {
+            policy: self.policy,
+            workers,
+            sockets,
+            replacements_due: self.replacements_due,
+            counters: self.counters,
+            last_worker: self.last_worker,
+            last_socket: self.last_socket,
+            next_seq: self.next_seq,
+            effects,
+        }
+    }
+
+    fn handle_message(&mut self, now: Time, id: WorkerId, message: ClusterMessage) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match message.act {
+            Act::Online { ganger } => {
+                if worker.state == WorkerState::None {
+                    worker.state = WorkerState::Online;
+                    self.event(Event::Online { worker: id });
+                }
+                if ganger.is_some() {
+                    self.set_capabilities(now, id, Capabilities::GANGER);
+                }
+            }
+            Act::QueryServer(query) => self.handle_query(now, id, message.seq, query),
+            Act::Listening(query) => {
+                if matches!(worker.state, WorkerState::None | WorkerState::Online) {
+                    worker.state = WorkerState::Listening;
+                }
+                self.event(Event::Listening { worker: id, query });
+            }
+            Act::Close { key } => self.handle_close(now, id, &key),
+            Act::ExitedAfterDisconnect => {
+                worker.exited_after_disconnect = Some(true);
+                if let Some(ack) = message.seq {
+                    self.send(id, Act::Ack { ack });
+                }
+                self.event(Event::Leaving { worker: id });
+            }
+            Act::Accepted { ack, accepted } => self.handle_answer(now, id, ack, accepted),
+            // The rest is for workers, or nobody's.
+            Act::QueryReply { .. }
+            | Act::NewConn { .. }
+            | Act::Disconnect
+            | Act::Ack { .. }
+            | Act::Unknown => {}
+        }
+    }
+
+    fn handle_close(&mut self, now: Time, id: WorkerId, key: &ListenerKey) {
+        let held =
+            self.sockets.values_mut().find(|socket| socket.key == *key && socket.holders.contains(&id));
+        match held {
+            Some(socket) => {
+                socket.leave(now, id, true);
+                self.dispatch_all(now);
+            }
+            // A worker that was asked to leave closes what we took from it already.
+            None if self.workers.get(&id).is_some_and(|worker| worker.draining) => {}
+            None => self.event(Event::Misbehaved { worker: id, what: Misbehaviour::UnknownKey }),
+        }
+    }
+
+    fn handle_delivered(&mut self, id: WorkerId, seq: Seq, connection: C) {
+        let worker = self.workers.get_mut(&id);
+        let hand_off =
+            worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq));
+        match hand_off {
+            Some(hand_off) => {
+                hand_off.acknowledged = true;
+                hand_off.connection = Some(connection);
+            }
+            None => self.drop_connection(connection, Fate::Orphaned),
+        }
+    }
+
+    fn handle_answer(&mut self, now: Time, id: WorkerId, ack: Seq, accepted: bool) {
+        // An answer before the ACK would be for a connection that the worker cannot have.
+        let delivered = |hand_off: &HandOff<C>| hand_off.seq == ack && hand_off.connection.is_some();
+        let known = self.workers.get(&id).is_some_and(|worker| worker.under_way.iter().any(delivered));
+        let hand_off = if known { self.take_hand_off(id, ack) } else { None };
+        let Some((mut hand_off, connection)) = hand_off
+            .and_then(|mut hand_off| hand_off.connection.take().map(|connection| (hand_off, connection)))
+        else {
+            return self.event(Event::Misbehaved { worker: id, what: Misbehaviour::UnknownAnswer });
+        };
+        if accepted {
+            self.counters.served += 1;
+            self.drop_connection(connection, Fate::Accepted);
+            self.dispatch(now, hand_off.socket);
+        } else {
+            hand_off.acknowledged = false;
+            self.refused(now, id, hand_off, connection);
+        }
+    }
+
+    /// Takes a hand-off off the books, whatever its outcome.
+    fn take_hand_off(&mut self, id: WorkerId, seq: Seq) -> Option<HandOff<C>> {
+        let worker = self.workers.get_mut(&id)?;
+        let at = worker.under_way.iter().position(|hand_off| hand_off.seq == seq)?;
+        let hand_off = worker.under_way.remove(at)?;
+        if let Some(socket) = self.sockets.get_mut(&hand_off.socket) {
+            socket.schedule.answered(id);
+        }
+        Some(hand_off)
+    }
+
+    fn refused(&mut self, now: Time, id: WorkerId, mut hand_off: HandOff<C>, connection: C) {
+        hand_off.refused_by.push(id);
+        match self.sockets.get_mut(&hand_off.socket) {
+            Some(socket) => {
+                socket.pending.push_front(Waiting { connection, refused_by: hand_off.refused_by });
+                self.dispatch(now, hand_off.socket);
+            }
+            None => self.drop_connection(connection, Fate::Orphaned),
+        }
+    }
+
+    fn handle_channel_closed(&mut self, now: Time, id: WorkerId, undelivered: Vec<(Seq, C)>) {
+        for (seq, connection) in undelivered {
+            let worker = self.workers.get_mut(&id);
+            match worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq)) {
+                Some(hand_off) => hand_off.connection = Some(connection),
+                None => self.drop_connection(connection, Fate::Orphaned),
+            }
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if std::mem::replace(&mut worker.channel_open, false) {
+            worker.draining = true;
+            worker.exited_after_disconnect.get_or_insert(false);
+            if worker.state != WorkerState::Dead {
+                worker.state = WorkerState::Disconnected;
+            }
+            self.leave_all(now, id);
+            self.event(Event::Disconnect { worker: id });
+            self.bury(now, id);
+        }
+    }
+
+    fn handle_exited(&mut self, now: Time, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.reaped = true;
+        worker.draining = true;
+        worker.state = WorkerState::Dead;
+        let exited_after_disconnect = *worker.exited_after_disconnect.get_or_insert(false);
+        self.leave_all(now, id);
+        self.event(Event::Exit { worker: id, exited_after_disconnect });
+        self.bury(now, id);
+    }
+
+    /// A worker that is reaped and whose channel is read to its end has no say any more: what it did not
+    /// take goes to another one.
+    fn bury(&mut self, now: Time, id: WorkerId) {
+        if !self.workers.get(&id).is_some_and(|worker| worker.reaped && !worker.channel_open) {
+            return;
+        }
+        let under_way = self.workers.remove(&id).map(|worker| worker.under_way).unwrap_or_default();
+        for hand_off in under_way.into_iter().rev() {
+            let Some(connection) = hand_off.connection else { continue };
+            if hand_off.acknowledged {
+                self.effects.push_back(Effect::Examine { socket: hand_off.socket, connection });
+            } else if let Some(socket) = self.sockets.get_mut(&hand_off.socket) {
+                self.counters.rescued += 1;
+                socket.pending.push_front(Waiting { connection, refused_by: hand_off.refused_by });
+            } else {
+                self.drop_connection(connection, Fate::Orphaned);
+            }
+        }
+        self.dispatch_all(now);
+    }
+
+    fn leave_all(&mut self, now: Time, id: WorkerId) {
+        for socket in self.sockets.values_mut() {
+            socket.leave(now, id, false);
+        }
+        self.dispatch_all(now);
+    }
+
+    fn enqueue(&mut self, now: Time, socket: SocketId, connection: C, first: bool) {
+        let Some(entry) = self.sockets.get_mut(&socket) else {
+            return self.drop_connection(connection, Fate::Orphaned);
+        };
+        let waiting = Waiting { connection, refused_by: Vec::new() };
+        if first {
+            entry.pending.push_front(waiting);
+        } else {
+            entry.pending.push_back(waiting);
+        }
+        self.dispatch(now, socket);
+    }
+
+    fn dispatch_all(&mut self, now: Time) {
+        let ids: Vec<SocketId> = self.sockets.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.dispatch(now, id));
+    }
+
+    /// Hands out what waits at a socket, as far as workers have room.
+    fn dispatch(&mut self, now: Time, id: SocketId) {
+        loop {
+            let Some(socket) = self.sockets.get_mut(&id) else { return };
+            let Some(waiting) = socket.pending.pop_front() else { break };
+            let workers = &self.workers;
+            let stalled = |worker: WorkerId| {
+                let oldest = workers.get(&worker).and_then(|worker| worker.under_way.front());
+                oldest.is_some_and(|oldest| now - oldest.since > STALLED_AFTER)
+            };
+            let may_have = |worker| !waiting.refused_by.contains(&worker) && !stalled(worker);
+            if let Some(worker) = socket.schedule.pick(may_have) {
+                self.hand_over(now, worker, id, waiting);
+            } else if socket.holders.is_empty() && socket.is_closing() {
+                self.counters.orphaned += 1;
+                self.drop_connection(waiting.connection, Fate::Orphaned);
+            } else if !socket.holders.is_empty()
+                && socket.holders.iter().all(|holder| waiting.refused_by.contains(holder))
+            {
+                socket.parked.push_back(Parked { until: now + REFUSED_FOR, waiting });
+            } else {
+                socket.pending.push_front(waiting);
+                break;
+            }
+        }
+        self.settle(id);
+    }
+
+    /// Adjusts accepting to what waits, and forgets a closed socket that has nothing left.
+    fn settle(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        if let Some(on) = socket.accept_change() {
+            self.effects.push_back(Effect::Accept { socket: id, on });
+        }
+        let empty = socket.pending.is_empty() && socket.parked.is_empty() && socket.holders.is_empty();
+        let under_way = || {
+            self.workers.values().flat_map(|worker| &worker.under_way).any(|hand_off| hand_off.socket == id)
+        };
+        if matches!(socket.state, State::Closed) && empty && !under_way() {
+            self.sockets.remove(&id);
+        }
+    }
+
+    fn hand_over(&mut self, now: Time, id: WorkerId, socket_id: SocketId, waiting: Waiting<C>) {
+        let seq = self.take_seq();
+        let (Some(worker), Some(socket)) = (self.workers.get_mut(&id), self.sockets.get_mut(&socket_id))
+        else {
+            return self.drop_connection(waiting.connection, Fate::Orphaned);
+        };
+        socket.schedule.handed(id);
+        worker.under_way.push_back(HandOff {
+            seq,
+            socket: socket_id,
+            since: now,
+            refused_by: waiting.refused_by,
+            connection: None,
+            acknowledged: false,
+        });
+        self.effects.push_back(Effect::SendConnection {
+            worker: id,
+            seq,
+            message: ClusterMessage { seq: Some(seq), act: Act::NewConn { key: socket.key.clone() } },
+            connection: waiting.connection,
+            pipelined: worker.capabilities.window > 1,
+        });
+    }
+
+    /// Before a worker leaves a socket that is closed already, it gets its share of what still waits
+    /// there, window or not: nobody else will come for it.
+    fn share_out_before(&mut self, now: Time, id: WorkerId) {
+        let mut shares = Vec::new();
+        for (socket_id, socket) in &mut self.sockets {
+            if socket.is_closing() && socket.holders.contains(&id) {
+                let share = socket.pending.len().div_ceil(socket.holders.len());
+                shares.extend(socket.pending.drain(..share).map(|waiting| (*socket_id, waiting)));
+            }
+        }
+        for (socket, waiting) in shares {
+            self.hand_over(now, id, socket, waiting);
+        }
+    }
+
+    fn drop_connection(&mut self, connection: C, fate: Fate) {
+        self.effects.push_back(Effect::Drop { connection, fate });
+    }
+
+    fn take_seq(&mut self) -> Seq {
+        let seq = Seq(self.next_seq);
+        self.next_seq += 1;
+        seq
+    }
+
+    fn send(&mut self, worker: WorkerId, act: Act) {
+        let message = ClusterMessage { seq: Some(self.take_seq()), act };
+        self.effects.push_back(Effect::Send { worker, message });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.effects.push_back(Effect::Event(event));
+    }
+}
+
+impl<C> Effect<C> {
+    fn map_handle<D>(self, map: &mut impl FnMut(C) -> D) -> Effect<D> {
+        match self {
+            Self::Send { worker, message } => Effect::Send { worker, message },
+            Self::SendSocket { worker, socket, datagram, message } => {
+                Effect::SendSocket { worker, socket, datagram, message }
+            }
+            Self::SendConnection { worker, seq, message, connection, pipelined } => {
+                Effect::SendConnection { worker, seq, message, connection: map(connection), pipelined }
+            }
+            Self::Bind { socket, target, backlog } => Effect::Bind { socket, target, backlog },
+            Self::Accept { socket, on } => Effect::Accept { socket, on },
+            Self::Close { socket } => Effect::Close { socket },
+            Self::Examine { socket, connection } => Effect::Examine { socket, connection: map(connection) },
+            Self::Drop { connection, fate } => Effect::Drop { connection: map(connection), fate },
+            Self::Event(event) => Effect::Event(event),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `queryServer`: a worker asks for a socket (`queryServer` in Node's `lib/internal/cluster/primary.js`).
+
+use super::{MAX_SOCKETS, Primary};
+use crate::{
+    Seq, SocketId, Time, WorkerId,
+    cluster::{
+        Effect, Event, Misbehaviour, Policy,
+        socket::{Socket, State},
+    },
+    node::{Act, ClusterMessage, Query, Sockname, Target},
+};
+
+/// Linux's numbers for the errors that the primary itself finds; a worker gets them negated.
+const EINVAL: i32 = 22;
+const EMFILE: i32 = 24;
+const EADDRINUSE: i32 = 98;
+/// Node's default for `listen`'s queue (`net.Server`, libuv).
+const DEFAULT_BACKLOG: u32 = 511;
+
+impl<C> Primary<C> {
+    pub(super) fn handle_query(&mut self, now: Time, id: WorkerId, seq: Option<Seq>, query: Query) {
+        // Without a number there is no answer; who was asked to leave gets none, as in Node.
+        let (Some(seq), Some(worker)) = (seq, self.workers.get(&id)) else { return };
+        if worker.draining || worker.exited_after_disconnect == Some(true) {
+            return;
+        }
+        let key = query.key();
+        let Some(target) = query.target() else {
+            return self.reply_error(id, seq, &query, EINVAL);
+        };
+        if self.sockets.values().filter(|socket| socket.knows(id)).count() >= MAX_SOCKETS {
+            self.event(Event::Misbehaved { worker: id, what: Misbehaviour::TooManySockets });
+            return self.reply_error(id, seq, &query, EMFILE);
+        }
+        let live = |socket: &Socket<C>| socket.key == key && !socket.is_closing();
+        let found = self.sockets.iter_mut().find(|(_, socket)| live(socket));
+        match found {
+            Some((_, socket)) if socket.knows(id) => self.reply_error(id, seq, &query, EADDRINUSE),
+            Some((_, Socket { state: State::Binding { asked }, .. })) => asked.push((id, seq)),
+            Some((socket, _)) => {
+                let socket = *socket;
+                self.join(now, socket, id, seq);
+            }
+            None => self.bind(id, seq, query, target),
+        }
+    }
+
+    fn bind(&mut self, id: WorkerId, seq: Seq, query: Query, target: Target) {
+        self.last_socket += 1;
+        let socket = SocketId(self.last_socket);
+        let backlog = query.backlog.unwrap_or(DEFAULT_BACKLOG);
+        self.effects.push_back(Effect::Bind { socket, target: target.clone(), backlog });
+        let entry = Socket {
+            key: query.key(),
+            slot: None,
+            dispatched: self.policy == Policy::RoundRobin && !matches!(target, Target::Udp { .. }),
+            target,
+            data: query.data,
+            state: State::Binding { asked: vec![(id, seq)] },
+            holders: Default::default(),
+            schedule: Default::default(),
+            pending: Default::default(),
+            parked: Default::default(),
+            accepting: false,
+            idle: None,
+        };
+        self.sockets.insert(socket, entry);
+    }
+
+    pub(super) fn handle_bound(&mut self, now: Time, id: SocketId, outcome: Result<Option<Sockname>, i32>) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let asked = match &mut socket.state {
+            State::Binding { asked } => std::mem::take(asked),
+            State::Bound { .. } | State::Closing | State::Closed => return,
+        };
+        match outcome {
+            Ok(sockname) => {
+                socket.state = State::Bound { sockname };
+                // Whoever asked may have died meanwhile: then the socket is idle from the start.
+                socket.idle = Some((now, None));
+                for (worker, seq) in asked {
+                    self.join(now, id, worker, seq);
+                }
+            }
+            Err(errno) => {
+                let (key, target) = (socket.key.clone(), socket.target.clone());
+                self.sockets.remove(&id);
+                if let Some((worker, _)) = asked.first() {
+                    self.event(Event::BindFailed { worker: *worker, target, errno });
+                }
+                for (worker, ack) in asked {
+                    let (data, sockname) = (None, None);
+                    let key = key.clone();
+                    self.send(worker, Act::QueryReply { ack, key, errno: Some(-errno), data, sockname });
+                }
+            }
+        }
+    }
+
+    /// Makes the worker a holder of the bound socket and tells it so.
+    fn join(&mut self, now: Time, id: SocketId, worker_id: WorkerId, ack: Seq) {
+        let seq = self.take_seq();
+        let (Some(socket), Some(worker)) = (self.sockets.get_mut(&id), self.workers.get(&worker_id)) else {
+            return;
+        };
+        let depth = worker.under_way.iter().filter(|hand_off| hand_off.socket == id).count();
+        socket.join(worker_id, worker.capabilities.window, u32::try_from(depth).unwrap_or(u32::MAX));
+        let act = Act::QueryReply {
+            ack,
+            key: socket.key.clone(),
+            errno: (!socket.dispatched).then_some(0),
+            data: socket.data.clone(),
+            sockname: if socket.dispatched { socket.sockname().cloned() } else { None },
+        };
+        let message = ClusterMessage { seq: Some(seq), act };
+        self.effects.push_back(if socket.dispatched {
+            Effect::Send { worker: worker_id, message }
+        } else {
+            let datagram = matches!(socket.target, Target::Udp { .. });
+            Effect::SendSocket { worker: worker_id, socket: id, datagram, message }
+        });
+        self.dispatch(now, id);
+    }
+
+    fn reply_error(&mut self, worker: WorkerId, ack: Seq, query: &Query, errno: i32) {
+        let (key, data, sockname) = (query.key(), None, None);
+        self.send(worker, Act::QueryReply { ack, key, errno: Some(-errno), data, sockname });
+    }
+}

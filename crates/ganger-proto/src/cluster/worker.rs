@@ -1,0 +1,378 @@
+//! A worker: asks the primary for sockets and takes connections, as Node's `lib/internal/cluster/child.js`.
+//!
+//! ```text
+//!   listen ──► Asking ──► Open (the primary accepts: connections come one by one)
+//!                │   └──► Open (shared: the socket itself came)
+//!                └──────► failed, or closed before the answer: closed as soon as the answer is here
+//! ```
+//!
+//! One thing is kept more strictly than Node does: a connection is answered for when the program takes it,
+//! not when it arrives. So a worker that is busy gets no more than it can take, and what waits in a worker
+//! that dies goes to another one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    ListenerKey, Seq,
+    node::{Act, ClusterMessage, Query, Sockname, Target},
+};
+
+/// The version of ganger's own extensions that this worker speaks.
+const VERSION: u32 = 1;
+
+/// A request to listen, in this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenId(u32);
+
+/// The worker's machine. `H` is a descriptor.
+#[derive(Debug)]
+pub struct Worker<H> {
+    listens: BTreeMap<ListenId, Listen>,
+    last_listen: u32,
+    next_seq: u64,
+    stopping: bool,
+    /// The announcement that we leave, while it is not answered.
+    leaving: Option<Seq>,
+    effects: VecDeque<Effect<H>>,
+}
+
+#[derive(Debug)]
+struct Listen {
+    query: Query,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Asking { seq: Seq, wanted: bool },
+    Open { key: ListenerKey },
+}
+
+/// What a worker wants done.
+#[derive(Debug, PartialEq)]
+pub enum Effect<H> {
+    /// Send a message.
+    Send(ClusterMessage),
+    /// The primary has the socket open. With a descriptor, accept from it; without, connections come as
+    /// [`Effect::Connection`].
+    Opened {
+        /// Which request.
+        listen: ListenId,
+        /// The socket itself, if it is shared.
+        socket: Option<H>,
+        /// Its address, unless it is a path or shared.
+        sockname: Option<Sockname>,
+    },
+    /// The socket could not be had: a positive errno.
+    Failed {
+        /// Which request.
+        listen: ListenId,
+        /// Why.
+        errno: i32,
+    },
+    /// A connection; to be answered with [`Worker::accepted`] when the program takes it.
+    Connection {
+        /// For which request.
+        listen: ListenId,
+        /// What to answer with.
+        seq: Seq,
+        /// The connection.
+        connection: H,
+    },
+    /// Nobody wants this descriptor: close it.
+    Drop(H),
+    /// The listener is closed: nothing more comes.
+    Closed(ListenId),
+    /// The primary asks us to finish and leave.
+    Stopping,
+    /// The channel can be closed now.
+    CloseChannel,
+}
+
+impl<H> Worker<H> {
+    /// A worker that has just started; its first word is `online`.
+    pub fn new() -> Self {
+        let mut worker = Self {
+            listens: BTreeMap::new(),
+            last_listen: 0,
+            next_seq: 0,
+            stopping: false,
+            leaving: None,
+            effects: VecDeque::new(),
+        };
+        worker.send(Act::Online { ganger: Some(VERSION) });
+        worker
+    }
+
+    /// Whether the primary has asked us to leave, or we it.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Asks for a socket. The outcome is [`Effect::Opened`] or [`Effect::Failed`].
+    pub fn listen(&mut self, target: &Target, backlog: Option<u32>) -> ListenId {
+        self.last_listen += 1;
+        let id = ListenId(self.last_listen);
+        let mut query = Query::new(target, backlog);
+        // Several requests for the same port 0 are told apart by the lowest free index, as in Node.
+        let taken = |index| {
+            let same =
+                |other: &Query| Query { index, ..query.clone() } == Query { data: None, ..other.clone() };
+            self.listens.values().any(|listen| same(&listen.query))
+        };
+        query.index = (0..).find(|index| !taken(*index)).unwrap_or(0);
+        let seq = self.send(Act::QueryServer(query.clone()));
+        self.listens.insert(id, Listen { query, state: State::Asking { seq, wanted: true } });
+        id
+    }
+
+    /// The socket of this request is bound, at this port: tells the primary that we listen.
+    pub fn listening(&mut self, id: ListenId, port: Option<u16>) {
+        let Some(listen) = self.listens.get(&id) else { return };
+        let mut query = listen.query.clone();
+        if let Some(port) = port {
+            query.port = Some(port.into());
+        }
+        self.send(Act::Listening(query));
+    }
+
+    /// Closes a listener.
+    pub fn close(&mut self, id: ListenId) {
+        match self.listens.get_mut(&id).map(|listen| &mut listen.state) {
+            // Before the answer a primary of Node's does not survive a `close`.
+            Some(State::Asking { wanted, .. }) => *wanted = false,
+            Some(State::Open { key }) => {
+                let key = key.clone();
+                self.listens.remove(&id);
+                self.send(Act::Close { key });
+                self.effects.push_back(Effect::Closed(id));
+            }
+            None => {}
+        }
+    }
+
+    /// The program has taken the connection.
+    pub fn accepted(&mut self, seq: Seq) {
+        self.send(Act::Accepted { ack: seq, accepted: true });
+    }
+
+    /// The program cannot take the connection; the primary gives it to another worker.
+    pub fn rejected(&mut self, seq: Seq) {
+        self.send(Act::Accepted { ack: seq, accepted: false });
+    }
+
+    /// Leaves of our own accord: closes every listener and tells the primary, which answers before the
+    /// channel may be closed.
+    pub fn disconnect(&mut self) {
+        if !self.stopping {
+            self.close_all();
+            self.leaving = Some(self.send(Act::ExitedAfterDisconnect));
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect<H>> {
+        self.effects.pop_front()
+    }
+
+    /// The primary said something.
+    pub fn handle(&mut self, message: ClusterMessage, handle: Option<H>) {
+        match (message.act, message.seq) {
+            (Act::QueryReply { ack, key, errno, sockname, .. }, _) => {
+                self.handle_reply(ack, key, errno, sockname, handle);
+            }
+            (Act::NewConn { key }, Some(seq)) => match handle {
+                Some(connection) => self.handle_connection(&key, seq, connection),
+                None => self.rejected(seq),
+            },
+            (Act::Disconnect, _) => {
+                self.drop_handle(handle);
+                if !self.stopping {
+                    self.close_all();
+                }
+            }
+            (Act::Ack { ack }, _) => {
+                self.drop_handle(handle);
+                if self.leaving.take_if(|leaving| *leaving == ack).is_some() {
+                    self.effects.push_back(Effect::CloseChannel);
+                }
+            }
+            _ => self.drop_handle(handle),
+        }
+    }
+
+    fn handle_reply(
+        &mut self,
+        ack: Seq,
+        key: ListenerKey,
+        errno: Option<i32>,
+        sockname: Option<Sockname>,
+        socket: Option<H>,
+    ) {
+        let asked = |listen: &Listen| matches!(listen.state, State::Asking { seq, .. } if seq == ack);
+        let Some((id, listen)) = self.listens.iter_mut().find(|(_, listen)| asked(listen)) else {
+            return self.drop_handle(socket);
+        };
+        let id = *id;
+        let errno = errno.filter(|errno| *errno != 0 && socket.is_none());
+        let wanted = matches!(listen.state, State::Asking { wanted: true, .. });
+        match errno {
+            Some(errno) => {
+                self.listens.remove(&id);
+                self.effects.push_back(Effect::Failed { listen: id, errno: errno.saturating_abs() });
+            }
+            None => {
+                listen.state = State::Open { key };
+                if wanted {
+                    self.effects.push_back(Effect::Opened { listen: id, socket, sockname });
+                } else {
+                    self.drop_handle(socket);
+                    self.close(id);
+                }
+            }
+        }
+    }
+
+    fn handle_connection(&mut self, key: &ListenerKey, seq: Seq, connection: H) {
+        let open = |listen: &Listen| matches!(&listen.state, State::Open { key: open } if open == key);
+        match self.listens.iter().find(|(_, listen)| open(listen)) {
+            Some((id, _)) => self.effects.push_back(Effect::Connection { listen: *id, seq, connection }),
+            None => {
+                self.effects.push_back(Effect::Drop(connection));
+                self.rejected(seq);
+            }
+        }
+    }
+
+    fn close_all(&mut self) {
+        self.stopping = true;
+        let ids: Vec<ListenId> = self.listens.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close(id));
+        self.effects.push_back(Effect::Stopping);
+    }
+
+    fn drop_handle(&mut self, handle: Option<H>) {
+        self.effects.extend(handle.map(Effect::Drop));
+    }
+
+    fn send(&mut self, act: Act) -> Seq {
+        let seq = Seq(self.next_seq);
+        self.next_seq += 1;
+        self.effects.push_back(Effect::Send(ClusterMessage { seq: Some(seq), act }));
+        seq
+    }
+}
+
+impl<H> Default for Worker<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(port: u16) -> Target {
+        Target::Tcp { host: None, port, ipv6_only: false }
+    }
+
+    fn reply(ack: u64, key: &str, errno: Option<i32>) -> ClusterMessage {
+        let (data, sockname) = (None, None);
+        let act = Act::QueryReply { ack: Seq(ack), key: key.into(), errno, data, sockname };
+        ClusterMessage { seq: Some(Seq(0)), act }
+    }
+
+    fn newconn(key: &str, seq: u64) -> ClusterMessage {
+        ClusterMessage { seq: Some(Seq(seq)), act: Act::NewConn { key: key.into() } }
+    }
+
+    fn drain(worker: &mut Worker<u32>) -> Vec<Effect<u32>> {
+        std::iter::from_fn(|| worker.poll_effect()).collect()
+    }
+
+    fn said(seq: u64, act: Act) -> Effect<u32> {
+        Effect::Send(ClusterMessage { seq: Some(Seq(seq)), act })
+    }
+
+    #[test]
+    fn a_connection_is_answered_for_when_it_is_taken() {
+        let mut worker = Worker::new();
+        let listen = worker.listen(&tcp(80), None);
+        worker.handle(reply(1, "k", None), None);
+        drain(&mut worker);
+        worker.handle(newconn("k", 9), Some(7));
+        assert_eq!(drain(&mut worker), [Effect::Connection { listen, seq: Seq(9), connection: 7 }]);
+        worker.accepted(Seq(9));
+        assert_eq!(drain(&mut worker), [said(2, Act::Accepted { ack: Seq(9), accepted: true })]);
+    }
+
+    #[test]
+    fn a_closed_listener_refuses_and_closes_the_descriptor() {
+        let mut worker = Worker::new();
+        let listen = worker.listen(&tcp(80), None);
+        worker.handle(reply(1, "k", None), None);
+        worker.close(listen);
+        drain(&mut worker);
+        worker.handle(newconn("k", 9), Some(7));
+        assert_eq!(
+            drain(&mut worker),
+            [Effect::Drop(7), said(3, Act::Accepted { ack: Seq(9), accepted: false })]
+        );
+    }
+
+    #[test]
+    fn closing_before_the_answer_is_said_after_it() {
+        let mut worker = Worker::new();
+        let listen = worker.listen(&tcp(80), None);
+        drain(&mut worker);
+        worker.close(listen);
+        assert_eq!(drain(&mut worker), []);
+        worker.handle(reply(1, "k", Some(0)), Some(3));
+        assert_eq!(
+            drain(&mut worker),
+            [Effect::Drop(3), said(2, Act::Close { key: "k".into() }), Effect::Closed(listen)]
+        );
+    }
+
+    #[test]
+    fn errors_come_as_positive_numbers() {
+        let mut worker = Worker::<u32>::new();
+        let listen = worker.listen(&tcp(80), None);
+        drain(&mut worker);
+        worker.handle(reply(1, "k", Some(-98)), None);
+        assert_eq!(drain(&mut worker), [Effect::Failed { listen, errno: 98 }]);
+    }
+
+    #[test]
+    fn the_index_tells_apart_what_is_open_and_starts_again_at_zero() {
+        let mut worker = Worker::<u32>::new();
+        let asked = |worker: &mut Worker<u32>| {
+            let listen = worker.listen(&tcp(0), None);
+            let index = drain(worker).into_iter().find_map(|effect| match effect {
+                Effect::Send(ClusterMessage { act: Act::QueryServer(query), .. }) => Some(query.index),
+                _ => None,
+            });
+            (listen, index.unwrap())
+        };
+        let (first, zero) = asked(&mut worker);
+        let (_, one) = asked(&mut worker);
+        worker.handle(reply(1, "a", None), None);
+        worker.close(first);
+        drain(&mut worker);
+        let (_, again) = asked(&mut worker);
+        assert_eq!((zero, one, again), (0, 1, 0));
+    }
+
+    #[test]
+    fn leaving_waits_for_its_answer() {
+        let mut worker = Worker::<u32>::new();
+        drain(&mut worker);
+        worker.disconnect();
+        assert_eq!(drain(&mut worker), [Effect::Stopping, said(1, Act::ExitedAfterDisconnect)]);
+        worker.handle(ClusterMessage { seq: None, act: Act::Ack { ack: Seq(0) } }, None);
+        assert_eq!(drain(&mut worker), []);
+        worker.handle(ClusterMessage { seq: None, act: Act::Ack { ack: Seq(1) } }, None);
+        assert_eq!(drain(&mut worker), [Effect::CloseChannel]);
+    }
+}

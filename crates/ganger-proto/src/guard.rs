@@ -1,0 +1,599 @@
+//! The guard: keeps every slot filled. It decides and never acts; it uses the cluster as anybody could.
+//!
+//! A worker's life, as the guard sees it:
+//!
+//! ```text
+//!              sign of readiness
+//!   Starting ───────────────────► Ready ──────────────┐ dies, or says that it is ill
+//!      │  start time-out (a sign was                   ▼
+//!      │  required), garbage         ┌──────► replaced: at once, or after a pause if it died young
+//!      ├──────────► Killed ──────────┘                 │ (ill: it may finish what it has)
+//!      │ stop                                          ▼
+//!      └──────────────────────────────────────────► Leaving ──► exit    (the ladder, see [`ladder`])
+//! ```
+//!
+//! Invariants: a slot has at most one occupant. After [`Guard::handle`] said *stop*, nothing is started.
+//! [`Action::End`] comes last and once, when no worker is left.
+
+mod ladder;
+mod notice;
+mod restart;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use ladder::Ladder;
+pub use notice::{Cause, Exit, Illness, Notice, Sign, Then, Verdict};
+pub use restart::{Backoff, Limit};
+
+use crate::{Generation, Slot, Time, WorkerId};
+
+/// A worker that dies within this time after it was ready died *young*.
+const YOUNG: Duration = Duration::from_secs(1);
+/// A channel that closes is usually the first sign of a death: this long the guard waits for the second.
+const DEATH_FOLLOWS: Duration = Duration::from_secs(1);
+
+/// What the guard is to keep, with its defaults.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Config {
+    /// How many slots. Default: 1.
+    pub workers: u32,
+    /// How long a worker may take to get ready. Default: 30 s.
+    pub start_timeout: Duration,
+    /// How long a stop may take before workers are killed. Default: 25 s.
+    pub stop_timeout: Duration,
+    /// How long an ill worker may finish what it has. Default: 60 s.
+    pub drain_timeout: Duration,
+    /// Above this many restarts they are spaced. `None` = no limit. Default: 60 in 60 s.
+    pub restart_limit: Option<Limit>,
+    /// Whether workers have a channel, and so can be asked to leave. Default: true.
+    pub channel: bool,
+    /// Where the jitter of pauses comes from.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            start_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(25),
+            drain_timeout: Duration::from_secs(60),
+            restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),
+            channel: true,
+            seed: 0,
+        }
+    }
+}
+
+/// What happened to the gang.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// [`Action::Start`] was done.
+    Started {
+        /// The slot.
+        slot: Slot,
+        /// The new worker in it.
+        worker: WorkerId,
+    },
+    /// [`Action::Start`] could not be done.
+    StartFailed {
+        /// The slot.
+        slot: Slot,
+        /// Why, in words.
+        error: String,
+    },
+    /// The worker has said something on its channel.
+    Online(WorkerId),
+    /// The worker shows that it is ready.
+    Sign(WorkerId, Sign),
+    /// The worker says that it is going to leave of its own accord.
+    Leaving(WorkerId),
+    /// The worker's channel is closed.
+    Disconnected(WorkerId),
+    /// The worker broke the wire's rules so badly that its channel was cut.
+    Condemned(WorkerId, String),
+    /// The worker is dead and reaped.
+    Exited(WorkerId, Exit),
+    /// End the gang by the ladder; said again: at once.
+    Stop,
+    /// End the gang at once.
+    Kill,
+}
+
+/// What the guard wants done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Start a worker in this slot; answered by [`Input::Started`] or [`Input::StartFailed`].
+    Start(Slot, Generation),
+    /// Take the worker out of dispatch and ask it to finish and leave.
+    Retire(WorkerId),
+    /// Send the worker the stop signal.
+    Terminate(WorkerId),
+    /// Kill the worker and its process group.
+    Kill(WorkerId),
+    /// Stop listening.
+    CloseSockets,
+    /// A vacant slot is about to be filled, or none is any more.
+    ReplacementsDue(bool),
+    /// Tell the user.
+    Notice(Notice),
+    /// The gang has ended.
+    End(Verdict),
+}
+
+/// The guard's machine.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Guard {
+    config: Config,
+    phase: Phase,
+    generation: Generation,
+    slots: Vec<Place>,
+    wards: BTreeMap<WorkerId, Ward>,
+    restarts: restart::Spacing,
+    random: restart::Jitter,
+    began: Time,
+    /// Whether every slot has been ready at the same time.
+    complete: bool,
+    replacements_due: bool,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Phase {
+    /// No worker has been ready yet: the first exit ends the gang.
+    First,
+    Running,
+    Ending(Verdict),
+    Ended,
+}
+
+/// A slot.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Place {
+    occupant: Option<WorkerId>,
+    /// When the next occupant is to be started, if it is not at once.
+    start_at: Option<Time>,
+    /// Whether [`Action::Start`] is under way.
+    starting: bool,
+    /// The worker whose replacement is being started.
+    predecessor: Option<WorkerId>,
+    /// A death to be told together with its replacement.
+    obituary: Option<Obituary>,
+    /// The sign that the slot's first occupant gave: required of the next ones.
+    sign: Option<Sign>,
+    backoff: Backoff,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Obituary {
+    worker: WorkerId,
+    age: Duration,
+    cause: Cause,
+}
+
+/// A worker, from its start to its exit.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ward {
+    slot: Slot,
+    started: Time,
+    ready: Option<Time>,
+    /// Has spoken on its channel.
+    online: bool,
+    channel_open: bool,
+    /// Since when its channel is closed without an exit.
+    silent_since: Option<Time>,
+    leaving: Option<Ladder>,
+    /// Why it ends, where that is known before it does.
+    cause: Option<Cause>,
+    /// It left its slot before its end; the replacement, once it is known.
+    replaced: Option<Option<WorkerId>>,
+}
+
+impl Guard {
+    /// A guard whose slots are still empty; its first actions fill them.
+    pub fn new(now: Time, config: Config) -> Self {
+        let mut guard = Self {
+            phase: Phase::First,
+            generation: Generation(0),
+            slots: (0..config.workers).map(|_| Place::default()).collect(),
+            wards: BTreeMap::new(),
+            restarts: Default::default(),
+            random: restart::Jitter::new(config.seed),
+            began: now,
+            complete: false,
+            replacements_due: false,
+            actions: VecDeque::new(),
+            config,
+        };
+        (0..guard.config.workers).for_each(|slot| guard.start(Slot(slot)));
+        guard.announce();
+        guard
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Guard::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let places = self.slots.iter().filter_map(|place| place.start_at);
+        let wards = self.wards.values().filter_map(|ward| ward.timeout(&self.config));
+        places.chain(wards).min()
+    }
+
+    /// Whether the gang is on its way to its end.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending(_) | Phase::Ended)
+    }
+
+    /// How many slots have a ready worker.
+    pub fn ready(&self) -> usize {
+        let ready = |worker: &WorkerId| self.wards.get(worker).is_some_and(|ward| ward.ready.is_some());
+        self.slots.iter().filter(|place| place.occupant.as_ref().is_some_and(ready)).count()
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Started { slot, worker } => self.handle_started(now, slot, worker),
+            Input::StartFailed { slot, error } => self.handle_start_failed(now, slot, error),
+            Input::Online(worker) => {
+                if let Some(ward) = self.wards.get_mut(&worker) {
+                    ward.online = true;
+                }
+            }
+            Input::Sign(worker, sign) => self.handle_sign(now, worker, sign),
+            Input::Leaving(worker) => self.handle_ill(now, worker, Illness::Leaving),
+            Input::Disconnected(worker) => self.handle_disconnected(now, worker),
+            Input::Condemned(worker, why) => self.kill(worker, Cause::Condemned(why)),
+            Input::Exited(worker, exit) => self.handle_exited(now, worker, exit),
+            Input::Stop if self.is_ending() => self.kill_all(),
+            Input::Stop => self.end(now, Verdict::Stopped),
+            Input::Kill => {
+                if !self.is_ending() {
+                    self.end(now, Verdict::Stopped);
+                }
+                self.kill_all();
+            }
+        }
+        self.announce();
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].start_at.is_some_and(|at| at <= now) {
+                self.start(Slot(slot as u32));
+            }
+        }
+        let due = |ward: &Ward| ward.timeout(&self.config).is_some_and(|at| at <= now);
+        let due: Vec<WorkerId> = self.wards.iter().filter(|(_, ward)| due(ward)).map(|(id, _)| *id).collect();
+        due.into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));
+        self.announce();
+    }
+
+    fn handle_worker_timeout(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        let slot = ward.slot;
+        if ward.silent_since.take_if(|since| *since + DEATH_FOLLOWS <= now).is_some() {
+            if ward.leaving.is_none() {
+                return self.handle_ill(now, worker, Illness::ChannelClosed);
+            }
+            if let Some(replaced_by) = ward.replaced {
+                let illness = Illness::ChannelClosed;
+                self.notice(Notice::Ill { worker, slot, illness, replaced_by });
+            }
+        } else if let Some(ladder) = &mut ward.leaving {
+            match ladder.climb(now) {
+                Some(ladder::Rung::Terminate) => self.actions.push_back(Action::Terminate(worker)),
+                Some(ladder::Rung::Kill) => {
+                    let after = now - ladder.since();
+                    self.actions.push_back(Action::Kill(worker));
+                    self.notice(Notice::Killed { worker, slot, after });
+                }
+                None => {}
+            }
+        } else if self.slots[slot.0 as usize].sign.is_some() {
+            let after = self.config.start_timeout;
+            self.kill(worker, Cause::StartTimeout { after });
+        } else {
+            self.notice(Notice::NoSign { worker, slot, after: self.config.start_timeout });
+            self.make_ready(now, worker);
+        }
+    }
+
+    fn handle_started(&mut self, now: Time, slot: Slot, worker: WorkerId) {
+        let place = &mut self.slots[slot.0 as usize];
+        place.starting = false;
+        place.occupant = Some(worker);
+        let obituary = place.obituary.take();
+        if let Some(predecessor) = place.predecessor.take().and_then(|id| self.wards.get_mut(&id)) {
+            predecessor.replaced = Some(Some(worker));
+        }
+        let ward = Ward {
+            slot,
+            started: now,
+            ready: None,
+            online: false,
+            channel_open: self.config.channel,
+            silent_since: None,
+            leaving: None,
+            cause: None,
+            replaced: None,
+        };
+        self.wards.insert(worker, ward);
+        match obituary {
+            Some(Obituary { worker: dead, age, cause }) => {
+                self.notice(Notice::Died { worker: dead, slot, age, cause, then: Then::ReplacedBy(worker) });
+            }
+            None => self.notice(Notice::Started { worker, slot }),
+        }
+        // The stop may have come while the process was being started.
+        if self.is_ending() {
+            self.retire(now, worker);
+        }
+    }
+
+    fn handle_start_failed(&mut self, now: Time, slot: Slot, error: String) {
+        let place = &mut self.slots[slot.0 as usize];
+        place.starting = false;
+        place.predecessor = None;
+        if let Some(Obituary { worker, age, cause }) = place.obituary.take() {
+            self.notice(Notice::Died { worker, slot, age, cause, then: Then::Nothing });
+        }
+        if self.is_ending() {
+            return self.finish_if_empty();
+        }
+        if self.phase == Phase::First {
+            self.notice(Notice::StartFailed { slot, error: error.clone(), retry_in: None });
+            self.end(now, Verdict::FirstStart);
+            return self.kill_all();
+        }
+        let retry_in = self.pause_after_young_death(now, slot);
+        self.notice(Notice::StartFailed { slot, error, retry_in });
+        self.start_after(now, slot, retry_in);
+    }
+
+    fn handle_sign(&mut self, now: Time, worker: WorkerId, sign: Sign) {
+        let Some(ward) = self.wards.get(&worker) else { return };
+        if ward.ready.is_none() && self.is_ready(ward, sign) {
+            self.slots[ward.slot.0 as usize].sign.get_or_insert(sign);
+            self.make_ready(now, worker);
+        }
+    }
+
+    /// The one place that decides whether a sign makes a worker ready: any of them does, until the slot's
+    /// first worker has shown which one it gives.
+    fn is_ready(&self, ward: &Ward, sign: Sign) -> bool {
+        self.slots[ward.slot.0 as usize].sign.is_none_or(|required| required == sign)
+    }
+
+    fn make_ready(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        ward.ready = Some(now);
+        let (slot, after) = (ward.slot, now - ward.started);
+        if self.phase == Phase::First {
+            self.phase = Phase::Running;
+        }
+        self.notice(Notice::WorkerReady { worker, slot, after });
+        if !self.complete && self.ready() == self.slots.len() {
+            self.complete = true;
+            self.notice(Notice::GangReady { workers: self.config.workers, after: now - self.began });
+        }
+    }
+
+    fn handle_disconnected(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        ward.channel_open = false;
+        match &mut ward.leaving {
+            Some(ladder) => ladder.channel_closed(now),
+            // It never used the channel: it is a program that knows nothing of it.
+            None if !ward.online => {}
+            None => {
+                // A death in most cases, whose exit is not seen yet. Who was established is replaced at
+                // once; who is young is waited for, since its death decides what is done next.
+                ward.silent_since = Some(now);
+                if !ward.is_young(now) {
+                    self.replace_ill(now, worker);
+                }
+            }
+        }
+    }
+
+    fn handle_ill(&mut self, now: Time, worker: WorkerId, illness: Illness) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        if ward.leaving.is_some() || ward.cause.is_some() {
+            return;
+        }
+        if illness == Illness::Leaving {
+            ward.cause = Some(Cause::Left);
+        }
+        let slot = ward.slot;
+        self.replace_ill(now, worker);
+        let replaced_by = self.wards.get(&worker).and_then(|ward| ward.replaced.flatten());
+        if illness == Illness::ChannelClosed {
+            self.notice(Notice::Ill { worker, slot, illness, replaced_by });
+        }
+    }
+
+    /// Takes the worker out of its slot while it lives: the number of workers at work stays the same.
+    fn replace_ill(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        let (slot, young) = (ward.slot, ward.is_young(now));
+        ward.leaving = Some(Ladder::drain(now, self.config.drain_timeout));
+        ward.replaced = Some(None);
+        self.actions.push_back(Action::Retire(worker));
+        if self.slots[slot.0 as usize].occupant == Some(worker) {
+            self.slots[slot.0 as usize].occupant = None;
+            let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now, slot) };
+            if self.is_ending() {
+                return;
+            }
+            self.slots[slot.0 as usize].predecessor = Some(worker);
+            self.start_after(now, slot, pause);
+        }
+    }
+
+    fn handle_exited(&mut self, now: Time, worker: WorkerId, exit: Exit) {
+        let Some(ward) = self.wards.remove(&worker) else { return };
+        let (slot, age) = (ward.slot, now - ward.started);
+        let cause = match ward.cause {
+            Some(cause) => cause,
+            None => Cause::Exit(exit),
+        };
+        let held_slot = self.slots[slot.0 as usize].occupant == Some(worker);
+        if held_slot {
+            self.slots[slot.0 as usize].occupant = None;
+        }
+        if self.is_ending() {
+            if ward.leaving.is_none() {
+                self.notice(Notice::Died { worker, slot, age, cause, then: Then::Nothing });
+            }
+            return self.finish_if_empty();
+        }
+        if self.phase == Phase::First {
+            self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
+            self.end(now, Verdict::FirstStart);
+            return self.kill_all();
+        }
+        if !held_slot {
+            let then = match ward.replaced {
+                Some(Some(by)) => Then::ReplacedBy(by),
+                _ => Then::Nothing,
+            };
+            return self.notice(Notice::Died { worker, slot, age, cause, then });
+        }
+        let young = ward.ready.is_none_or(|ready| now - ready < YOUNG);
+        if !young {
+            self.slots[slot.0 as usize].backoff.lived(now - ward.started);
+        }
+        let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now, slot) };
+        if self.is_ending() {
+            return self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
+        }
+        match pause {
+            None => self.slots[slot.0 as usize].obituary = Some(Obituary { worker, age, cause }),
+            Some(pause) => {
+                self.notice(Notice::Died { worker, slot, age, cause, then: Then::RetryIn(pause) });
+            }
+        }
+        self.start_after(now, slot, pause);
+    }
+
+    /// The pause before the next start after a young death. Too many of them, and no worker ready: the
+    /// gang ends.
+    fn pause_after_young_death(&mut self, now: Time, slot: Slot) -> Option<Duration> {
+        let pause = self.slots[slot.0 as usize].backoff.young_death(now, &mut self.random);
+        if self.slots[slot.0 as usize].backoff.is_hopeless(now) && self.ready() == 0 {
+            self.end(now, Verdict::CrashLoop { slot });
+            self.kill_all();
+        }
+        Some(pause)
+    }
+
+    /// The pause before the next start after a death in good age: none, up to the limit.
+    fn pause(&mut self, now: Time, _slot: Slot) -> Option<Duration> {
+        let limit = self.config.restart_limit?;
+        let spaced = self.restarts.next(now, limit);
+        if spaced.newly {
+            self.notice(Notice::RestartsSpaced { limit });
+        }
+        spaced.pause
+    }
+
+    fn start_after(&mut self, now: Time, slot: Slot, pause: Option<Duration>) {
+        match pause {
+            None => self.start(slot),
+            Some(pause) => self.slots[slot.0 as usize].start_at = Some(now + pause),
+        }
+    }
+
+    fn start(&mut self, slot: Slot) {
+        let place = &mut self.slots[slot.0 as usize];
+        place.start_at = None;
+        place.starting = true;
+        self.actions.push_back(Action::Start(slot, self.generation));
+    }
+
+    fn kill(&mut self, worker: WorkerId, cause: Cause) {
+        if let Some(ward) = self.wards.get_mut(&worker) {
+            ward.cause.get_or_insert(cause);
+            self.actions.push_back(Action::Kill(worker));
+        }
+    }
+
+    fn retire(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        if ward.leaving.is_none() {
+            self.actions.push_back(Action::Retire(worker));
+        }
+        let mut ladder = Ladder::stop(now, self.config.stop_timeout, ward.channel_open);
+        if ward.leaving.is_some() && !ward.channel_open {
+            ladder.channel_closed(now);
+        }
+        ward.leaving = Some(ladder);
+    }
+
+    fn end(&mut self, now: Time, verdict: Verdict) {
+        if self.is_ending() {
+            return;
+        }
+        self.phase = Phase::Ending(verdict);
+        for place in &mut self.slots {
+            place.start_at = None;
+        }
+        self.actions.push_back(Action::CloseSockets);
+        let workers: Vec<WorkerId> = self.wards.keys().copied().collect();
+        workers.into_iter().for_each(|worker| self.retire(now, worker));
+        self.finish_if_empty();
+    }
+
+    fn kill_all(&mut self) {
+        self.actions.extend(self.wards.keys().map(|worker| Action::Kill(*worker)));
+    }
+
+    fn finish_if_empty(&mut self) {
+        let starting = self.slots.iter().any(|place| place.starting);
+        if self.wards.is_empty() && !starting {
+            if let Phase::Ending(verdict) = std::mem::replace(&mut self.phase, Phase::Ended) {
+                self.actions.push_back(Action::End(verdict));
+            }
+        }
+    }
+
+    /// Says when it changes whether a vacant slot is about to be filled.
+    fn announce(&mut self) {
+        let due = !self.is_ending() && self.ready() < self.slots.len();
+        if std::mem::replace(&mut self.replacements_due, due) != due {
+            self.actions.push_front(Action::ReplacementsDue(due));
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Notice(notice));
+    }
+}
+
+impl Ward {
+    fn is_young(&self, now: Time) -> bool {
+        self.ready.is_none_or(|ready| now - ready < YOUNG)
+    }
+
+    fn timeout(&self, config: &Config) -> Option<Time> {
+        let silent = self.silent_since.map(|since| since + DEATH_FOLLOWS);
+        let next = match &self.leaving {
+            Some(ladder) => ladder.next(),
+            None if self.ready.is_none() && self.cause.is_none() => Some(self.started + config.start_timeout),
+            None => None,
+        };
+        silent.into_iter().chain(next).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

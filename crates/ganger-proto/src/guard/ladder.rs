@@ -1,0 +1,79 @@
+//! The one ladder that every worker climbs on its way out: asked by protocol, then the stop signal, then
+//! the kill.
+//!
+//! A worker that was asked closes its channel when its servers and connections are closed; a second later
+//! it gets the signal, if it is still there. In any case it gets it 5 s after the start of a stop, or at
+//! 5/6 of a drain. At the end it is killed with its group.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Time;
+
+/// After the channel has closed a process should end by itself; this long it may take.
+const AFTER_CHANNEL: Duration = Duration::from_secs(1);
+/// The latest moment of the signal in a stop.
+const STOP_SIGNAL: Duration = Duration::from_secs(5);
+
+/// Where a leaving worker stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ladder {
+    since: Time,
+    /// Whether the closing of its channel means that it is done.
+    asked: bool,
+    terminate_at: Option<Time>,
+    kill_at: Option<Time>,
+}
+
+/// A step that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rung {
+    Terminate,
+    Kill,
+}
+
+impl Ladder {
+    /// A stop: `timeout` until the kill. A program without a channel is signalled at once.
+    pub(super) fn stop(now: Time, timeout: Duration, channel: bool) -> Self {
+        let signal = if channel { STOP_SIGNAL.min(timeout * 5 / 6) } else { Duration::ZERO };
+        Self { since: now, asked: true, terminate_at: Some(now + signal), kill_at: Some(now + timeout) }
+    }
+
+    /// A worker that is ill finishes what it has; its channel may be closed already.
+    pub(super) fn drain(now: Time, timeout: Duration) -> Self {
+        Self {
+            since: now,
+            asked: false,
+            terminate_at: Some(now + timeout * 5 / 6),
+            kill_at: Some(now + timeout),
+        }
+    }
+
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Its channel has closed: who was asked to leave has nothing left to finish.
+    pub(super) fn channel_closed(&mut self, now: Time) {
+        if self.asked {
+            self.terminate_at = self.terminate_at.map(|at| at.min(now + AFTER_CHANNEL));
+        }
+    }
+
+    /// When the next step is due.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.terminate_at.or(self.kill_at)
+    }
+
+    /// Takes the step that is due.
+    pub(super) fn climb(&mut self, now: Time) -> Option<Rung> {
+        if self.terminate_at.take_if(|at| *at <= now).is_some() {
+            Some(Rung::Terminate)
+        } else if self.terminate_at.is_none() && self.kill_at.take_if(|at| *at <= now).is_some() {
+            Some(Rung::Kill)
+        } else {
+            None
+        }
+    }
+}

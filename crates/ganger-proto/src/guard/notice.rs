@@ -1,0 +1,178 @@
+//! What the guard has to tell: facts, from which a shell makes a line that a person understands.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::Limit;
+use crate::{Slot, WorkerId};
+
+/// Something that a user wants to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A worker was started: one of the first, or after a pause that was told before.
+    Started {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+    },
+    /// A worker is ready.
+    WorkerReady {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// How long it took.
+        after: Duration,
+    },
+    /// Every slot is ready, for the first time.
+    GangReady {
+        /// How many.
+        workers: u32,
+        /// Since the guard began.
+        after: Duration,
+    },
+    /// A worker gave no sign within the start time-out and is taken as ready.
+    NoSign {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A worker is dead, unasked.
+    Died {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// How long it lived.
+        age: Duration,
+        /// Of what.
+        cause: Cause,
+        /// What is done about it.
+        then: Then,
+    },
+    /// A worker lives but serves no more; it finishes what it has.
+    Ill {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// What is wrong with it.
+        illness: Illness,
+        /// Its replacement, if it was started already.
+        replaced_by: Option<WorkerId>,
+    },
+    /// A worker did not leave in time.
+    Killed {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// A process could not be started.
+    StartFailed {
+        /// Where.
+        slot: Slot,
+        /// Why.
+        error: String,
+        /// When it is tried again; never, if none.
+        retry_in: Option<Duration>,
+    },
+    /// There were more restarts than the limit: from now on they are a second apart.
+    RestartsSpaced {
+        /// The limit.
+        limit: Limit,
+    },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether it left a core dump.
+        core_dumped: bool,
+    },
+}
+
+/// Why a worker ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Cause {
+    /// As its exit status says.
+    Exit(Exit),
+    /// It did not get ready in time.
+    StartTimeout {
+        /// The time it had.
+        after: Duration,
+    },
+    /// It broke the wire's rules and was cut off.
+    Condemned(String),
+    /// It left of its own accord, by protocol.
+    Left,
+}
+
+/// What becomes of a dead worker's slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Then {
+    /// It is filled again already.
+    ReplacedBy(WorkerId),
+    /// It is filled after a pause.
+    RetryIn(Duration),
+    /// The gang ends over it.
+    GangEnds,
+    /// Nothing: it was replaced before, or the gang is ending anyway.
+    Nothing,
+}
+
+/// What is wrong with a worker that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Illness {
+    /// Its channel closed.
+    ChannelClosed,
+    /// It said that it leaves.
+    Leaving,
+}
+
+/// A sign of readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sign {
+    /// It listens, by the cluster's protocol.
+    Listening,
+    /// It sent the message `ready`.
+    Message,
+}
+
+/// How the gang ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// As it was asked to.
+    Stopped,
+    /// A worker died before any was ready.
+    FirstStart,
+    /// The workers of a slot died as fast as they were started, and no other was ready.
+    CrashLoop {
+        /// Which slot.
+        slot: Slot,
+    },
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listening => "it listens",
+            Self::Message => "it sent `ready`",
+        })
+    }
+}

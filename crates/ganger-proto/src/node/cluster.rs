@@ -1,0 +1,528 @@
+//! What a `NODE_CLUSTER` message says, in both directions.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Field, Fields, object::Object};
+use crate::{ListenerKey, Seq};
+
+/// A message of the cluster: what it says, and the sender's running number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterMessage {
+    /// The sender's running number. Absent in odd messages; an answer is then impossible.
+    pub seq: Option<Seq>,
+    /// What it says.
+    pub act: Act,
+}
+
+/// What a cluster message says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Act {
+    /// Worker: "I have started."
+    Online {
+        /// The version of ganger's own extensions that the worker speaks, if it is not Node.
+        ganger: Option<u32>,
+    },
+    /// Worker: "I want to listen there."
+    QueryServer(Query),
+    /// Worker: "I listen." The query again, its port replaced by the real one.
+    Listening(Query),
+    /// Worker: "My server on this key is closed."
+    Close {
+        /// The key of the reply to the query.
+        key: ListenerKey,
+    },
+    /// Worker: "I am about to leave of my own accord"; it leaves when this is answered.
+    ExitedAfterDisconnect,
+    /// Worker: the answer to [`Act::NewConn`].
+    Accepted {
+        /// The `seq` of the connection's message.
+        ack: Seq,
+        /// Whether the worker keeps the connection.
+        accepted: bool,
+    },
+    /// Primary: the reply to a query. With a descriptor the worker accepts by itself.
+    QueryReply {
+        /// The `seq` of the query.
+        ack: Seq,
+        /// What worker and primary call the socket from now on.
+        key: ListenerKey,
+        /// A negative errno for failure; Node writes 0 for a shared socket and null for round robin.
+        errno: Option<i32>,
+        /// The `data` of the first query for this key (TLS ticket keys), as raw JSON.
+        data: Option<Box<str>>,
+        /// The bound address; absent for Unix-domain sockets and shared ones.
+        sockname: Option<Sockname>,
+    },
+    /// Primary: a connection, which travels with the message.
+    NewConn {
+        /// The socket that it was accepted from.
+        key: ListenerKey,
+    },
+    /// Primary: "Close your servers, finish what you have, leave."
+    Disconnect,
+    /// Primary: the answer to [`Act::ExitedAfterDisconnect`].
+    Ack {
+        /// The `seq` of that message.
+        ack: Seq,
+    },
+    /// Nothing that this side knows: ignored, as in Node.
+    Unknown,
+}
+
+/// The second field of an address: Node's `addressType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressType {
+    /// `4`.
+    V4,
+    /// `6`.
+    V6,
+    /// `-1`: a Unix-domain path.
+    Pipe,
+    /// `"udp4"`.
+    Udp4,
+    /// `"udp6"`.
+    Udp6,
+    /// `null`: an inherited descriptor.
+    Null,
+}
+
+/// What a worker asks to listen on, field by field as it stands on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// Tells apart several requests for the same address in one worker.
+    pub index: u32,
+    /// `data`, raw JSON: a TLS server's ticket keys.
+    pub data: Option<Box<str>>,
+    /// A numeric address, a path, or none.
+    pub address: Option<String>,
+    /// The port; -1 for a path.
+    pub port: Option<i64>,
+    /// What kind of address it is.
+    pub address_type: AddressType,
+    /// A descriptor of the primary; -1 for UDP.
+    pub fd: Option<i64>,
+    /// libuv's bind flags: 1 = IPv6 only, 4 = SO_REUSEADDR (UDP).
+    pub flags: Option<i64>,
+    /// The listen queue; `None` = Node's default of 511.
+    pub backlog: Option<u32>,
+    /// The socket file may be read by all.
+    pub readable_all: bool,
+    /// The socket file may be written by all.
+    pub writable_all: bool,
+}
+
+/// Where a query wants to listen, understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// A TCP port. No host: all addresses, dual-stack where the machine can.
+    Tcp {
+        /// A numeric address, perhaps with a scope (`fe80::1%eth0`).
+        host: Option<String>,
+        /// 0 = any.
+        port: u16,
+        /// IPv6 without IPv4.
+        ipv6_only: bool,
+    },
+    /// A Unix-domain path, absolute.
+    Unix {
+        /// The path.
+        path: String,
+        /// The socket file may be read by all.
+        readable_all: bool,
+        /// The socket file may be written by all.
+        writable_all: bool,
+    },
+    /// A descriptor of the primary.
+    Fd(i32),
+    /// A UDP port.
+    Udp {
+        /// A numeric address.
+        host: String,
+        /// 0 = any.
+        port: u16,
+        /// IPv6 without IPv4.
+        ipv6_only: bool,
+        /// SO_REUSEADDR.
+        reuse_addr: bool,
+    },
+}
+
+/// A bound address as `server.address()` returns it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sockname {
+    /// The numeric address.
+    pub address: String,
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl From<std::net::SocketAddr> for Sockname {
+    fn from(address: std::net::SocketAddr) -> Self {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        Self { address: address.ip().to_string(), family: family.into(), port: address.port() }
+    }
+}
+
+impl Query {
+    /// A query for `target` in Node's form; what Node would not send is absent.
+    pub fn new(target: &Target, backlog: Option<u32>) -> Self {
+        let blank = Self {
+            index: 0,
+            data: None,
+            address: None,
+            port: None,
+            address_type: AddressType::Null,
+            fd: None,
+            flags: None,
+            backlog,
+            readable_all: false,
+            writable_all: false,
+        };
+        match target {
+            Target::Tcp { host, port, ipv6_only } => Self {
+                address: host.clone(),
+                port: Some((*port).into()),
+                address_type: if host.as_ref().is_some_and(|host| host.contains(':')) {
+                    AddressType::V6
+                } else {
+                    AddressType::V4
+                },
+                flags: Some((*ipv6_only).into()),
+                ..blank
+            },
+            Target::Unix { path, readable_all, writable_all } => Self {
+                address: Some(path.clone()),
+                port: Some(-1),
+                address_type: AddressType::Pipe,
+                readable_all: *readable_all,
+                writable_all: *writable_all,
+                ..blank
+            },
+            Target::Fd(fd) => Self { fd: Some((*fd).into()), ..blank },
+            Target::Udp { host, port, ipv6_only, reuse_addr } => Self {
+                address: Some(host.clone()),
+                port: Some((*port).into()),
+                address_type: if host.contains(':') { AddressType::Udp6 } else { AddressType::Udp4 },
+                fd: Some(-1),
+                flags: Some(i64::from(*ipv6_only) | i64::from(*reuse_addr) << 2),
+                ..blank
+            },
+        }
+    }
+
+    /// Where it wants to listen; `None` if the fields do not fit together (EINVAL).
+    pub fn target(&self) -> Option<Target> {
+        let port = || self.port.and_then(|port| u16::try_from(port).ok());
+        let flags = self.flags.unwrap_or(0);
+        Some(match self.address_type {
+            AddressType::Udp4 | AddressType::Udp6 => match self.fd {
+                Some(fd) if fd >= 0 => Target::Fd(i32::try_from(fd).ok()?),
+                _ => Target::Udp {
+                    host: self.address.clone()?,
+                    port: port().unwrap_or(0),
+                    ipv6_only: flags & 1 != 0,
+                    reuse_addr: flags & 4 != 0,
+                },
+            },
+            AddressType::Pipe => Target::Unix {
+                path: self.address.clone()?,
+                readable_all: self.readable_all,
+                writable_all: self.writable_all,
+            },
+            AddressType::V4 | AddressType::V6 => {
+                Target::Tcp { host: self.address.clone(), port: port()?, ipv6_only: flags & 1 != 0 }
+            }
+            AddressType::Null => Target::Fd(self.fd.and_then(|fd| i32::try_from(fd).ok())?),
+        })
+    }
+
+    /// The key that workers share the socket by, as Node ≥ 22 makes it
+    /// (`lib/internal/cluster/primary.js`, `queryServer`): the index counts only where the port is 0.
+    pub fn key(&self) -> ListenerKey {
+        let or_null = |text: Option<String>| text.unwrap_or_else(|| "null".into());
+        let address = or_null(self.address.clone());
+        let port = or_null(self.port.map(|port| port.to_string()));
+        let fd = self.fd.map_or_else(|| "undefined".into(), |fd| fd.to_string());
+        let key = format!("{address}:{port}:{}:{fd}", self.address_type.as_text());
+        if self.port == Some(0) { format!("{key}:{}", self.index) } else { key }.as_str().into()
+    }
+
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            index: fields.number(Field::Index).and_then(|index| u32::try_from(index).ok()).unwrap_or(0),
+            data: fields.raw(Field::Data).map(|data| data.get().into()),
+            address: fields.text(Field::Address),
+            port: fields.number(Field::Port),
+            address_type: AddressType::read(fields),
+            fd: fields.number(Field::Fd),
+            flags: fields.number(Field::Flags),
+            // 0 and false mean the default.
+            backlog: fields
+                .number(Field::Backlog)
+                .and_then(|backlog| u32::try_from(backlog).ok())
+                .filter(|backlog| *backlog > 0),
+            readable_all: fields.flag(Field::ReadableAll),
+            writable_all: fields.flag(Field::WritableAll),
+        }
+    }
+
+    fn write(&self, object: &mut Object<'_>) {
+        object.number("index", self.index).raw("data", self.data.as_deref().unwrap_or("null"));
+        match &self.address {
+            Some(address) => object.text("address", address),
+            None => object.raw("address", "null"),
+        };
+        match self.port {
+            Some(port) => object.number("port", port),
+            None => object.raw("port", "null"),
+        };
+        match self.address_type {
+            AddressType::Udp4 | AddressType::Udp6 => object.text("addressType", self.address_type.as_text()),
+            _ => object.raw("addressType", self.address_type.as_text()),
+        };
+        if let Some(fd) = self.fd {
+            object.number("fd", fd);
+        }
+        if let Some(flags) = self.flags {
+            object.number("flags", flags);
+        }
+        if !matches!(self.address_type, AddressType::Udp4 | AddressType::Udp6) {
+            object.number("backlog", self.backlog.unwrap_or(0));
+        }
+        if self.readable_all {
+            object.flag("readableAll", true);
+        }
+        if self.writable_all {
+            object.flag("writableAll", true);
+        }
+    }
+}
+
+impl AddressType {
+    fn as_text(self) -> &'static str {
+        match self {
+            Self::V4 => "4",
+            Self::V6 => "6",
+            Self::Pipe => "-1",
+            Self::Udp4 => "udp4",
+            Self::Udp6 => "udp6",
+            Self::Null => "null",
+        }
+    }
+
+    fn read(fields: &Fields<'_>) -> Self {
+        match fields.text(Field::AddressType).as_deref() {
+            Some("udp4") => return Self::Udp4,
+            Some("udp6") => return Self::Udp6,
+            _ => {}
+        }
+        match fields.number(Field::AddressType) {
+            Some(4) => Self::V4,
+            Some(6) => Self::V6,
+            Some(-1) => Self::Pipe,
+            _ => Self::Null,
+        }
+    }
+}
+
+impl ClusterMessage {
+    pub(super) fn read(fields: &Fields<'_>) -> Self {
+        let seq = |field| fields.number(field).and_then(|number| u64::try_from(number).ok()).map(Seq);
+        let key = || fields.text(Field::Key).map(|key| ListenerKey::from(key.as_str()));
+        let act = match (seq(Field::Ack), fields.text(Field::Act).as_deref()) {
+            (Some(ack), None) => match (fields.raw(Field::Accepted), key()) {
+                (Some(accepted), _) => Act::Accepted { ack, accepted: accepted.get() == "true" },
+                (None, Some(key)) => Act::QueryReply {
+                    ack,
+                    key,
+                    errno: fields.number(Field::Errno).and_then(|errno| i32::try_from(errno).ok()),
+                    data: fields.raw(Field::Data).map(|data| data.get().into()),
+                    sockname: fields
+                        .raw(Field::Sockname)
+                        .and_then(|sockname| serde_json::from_str(sockname.get()).ok()),
+                },
+                (None, None) => Act::Ack { ack },
+            },
+            (_, Some("online")) => Act::Online {
+                ganger: fields.number(Field::Ganger).and_then(|version| u32::try_from(version).ok()),
+            },
+            (_, Some("queryServer")) => Act::QueryServer(Query::read(fields)),
+            (_, Some("listening")) => Act::Listening(Query::read(fields)),
+            (_, Some("close")) => key().map_or(Act::Unknown, |key| Act::Close { key }),
+            (_, Some("exitedAfterDisconnect")) => Act::ExitedAfterDisconnect,
+            (_, Some("newconn")) => key().map_or(Act::Unknown, |key| Act::NewConn { key }),
+            (_, Some("disconnect")) => Act::Disconnect,
+            _ => Act::Unknown,
+        };
+        Self { seq: seq(Field::Seq), act }
+    }
+
+    /// Appends the message as JSON, in Node's order of fields, without the newline.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut object = Object::new(out);
+        object.text("cmd", "NODE_CLUSTER");
+        let number = |seq: &Seq| i64::try_from(seq.0).unwrap_or(i64::MAX);
+        match &self.act {
+            Act::Online { ganger } => {
+                object.text("act", "online");
+                if let Some(version) = ganger {
+                    object.number("ganger", *version);
+                }
+            }
+            Act::QueryServer(query) => query.write(object.text("act", "queryServer")),
+            Act::Listening(query) => query.write(object.text("act", "listening")),
+            Act::Close { key } => drop(object.text("act", "close").text("key", key.as_str())),
+            Act::ExitedAfterDisconnect => drop(object.text("act", "exitedAfterDisconnect")),
+            Act::Accepted { ack, accepted } => {
+                object.number("ack", number(ack)).flag("accepted", *accepted);
+            }
+            Act::QueryReply { ack, key, errno, data, sockname } => {
+                match errno {
+                    Some(errno) => object.number("errno", *errno),
+                    None => object.raw("errno", "null"),
+                };
+                object.text("key", key.as_str()).number("ack", number(ack));
+                object.raw("data", data.as_deref().unwrap_or("null"));
+                if let Some(Sockname { address, family, port }) = sockname {
+                    let mut inner = Vec::new();
+                    Object::new(&mut inner)
+                        .text("address", address)
+                        .text("family", family)
+                        .number("port", *port)
+                        .end();
+                    object.raw("sockname", &String::from_utf8_lossy(&inner));
+                }
+            }
+            Act::NewConn { key } => drop(object.text("act", "newconn").text("key", key.as_str())),
+            Act::Disconnect => drop(object.text("act", "disconnect")),
+            Act::Ack { ack } => drop(object.number("ack", number(ack))),
+            Act::Unknown => {}
+        }
+        if let Some(seq) = &self.seq {
+            object.number("seq", number(seq));
+        }
+        object.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Line, decode};
+    use super::*;
+
+    /// `json`, captured from Node, is read as `act` and written again as it was.
+    fn check(json: &str, seq: u64, act: Act) {
+        let message = ClusterMessage { seq: Some(Seq(seq)), act };
+        assert_eq!(decode(json).unwrap(), Line::Cluster(message.clone()), "{json}");
+        let mut out = Vec::new();
+        message.write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), json);
+    }
+
+    #[test]
+    fn what_workers_say() {
+        check(r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#, 0, Act::Online { ganger: None });
+        let tcp = Target::Tcp { host: Some("127.0.0.1".into()), port: 0, ipv6_only: false };
+        check(
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"127.0.0.1","port":0,"addressType":4,"flags":0,"backlog":0,"seq":1}"#,
+            1,
+            Act::QueryServer(Query::new(&tcp, None)),
+        );
+        let udp = Target::Udp { host: "0.0.0.0".into(), port: 45675, ipv6_only: false, reuse_addr: true };
+        check(
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"0.0.0.0","port":45675,"addressType":"udp4","fd":-1,"flags":4,"seq":1}"#,
+            1,
+            Act::QueryServer(Query::new(&udp, None)),
+        );
+        let unix = Target::Unix { path: "/app/s.sock".into(), readable_all: true, writable_all: true };
+        check(
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"/app/s.sock","port":-1,"addressType":-1,"backlog":0,"readableAll":true,"writableAll":true,"seq":1}"#,
+            1,
+            Act::QueryServer(Query::new(&unix, None)),
+        );
+        check(
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":null,"addressType":null,"fd":10,"backlog":0,"seq":1}"#,
+            1,
+            Act::QueryServer(Query::new(&Target::Fd(10), None)),
+        );
+        check(r#"{"cmd":"NODE_CLUSTER","act":"close","key":"k","seq":4}"#, 4, Act::Close { key: "k".into() });
+        check(
+            r#"{"cmd":"NODE_CLUSTER","ack":1,"accepted":true,"seq":3}"#,
+            3,
+            Act::Accepted { ack: Seq(1), accepted: true },
+        );
+        check(
+            r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":3}"#,
+            3,
+            Act::ExitedAfterDisconnect,
+        );
+    }
+
+    #[test]
+    fn what_the_primary_says() {
+        check(
+            r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":{"ticketKeys":"2b"},"sockname":{"address":"127.0.0.1","family":"IPv4","port":37425},"seq":0}"#,
+            0,
+            Act::QueryReply {
+                ack: Seq(1),
+                key: "k".into(),
+                errno: None,
+                data: Some(r#"{"ticketKeys":"2b"}"#.into()),
+                sockname: Some(Sockname { address: "127.0.0.1".into(), family: "IPv4".into(), port: 37425 }),
+            },
+        );
+        check(
+            r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"k","ack":1,"data":null,"seq":0}"#,
+            0,
+            Act::QueryReply { ack: Seq(1), key: "k".into(), errno: Some(-98), data: None, sockname: None },
+        );
+        check(
+            r#"{"cmd":"NODE_CLUSTER","act":"newconn","key":"k","seq":1}"#,
+            1,
+            Act::NewConn { key: "k".into() },
+        );
+        check(r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":2}"#, 2, Act::Disconnect);
+        check(r#"{"cmd":"NODE_CLUSTER","ack":3,"seq":1}"#, 1, Act::Ack { ack: Seq(3) });
+    }
+
+    #[test]
+    fn keys_are_nodes() {
+        let key = |target: Target| Query::new(&target, None).key().to_string();
+        let tcp = |host: Option<&str>, port| {
+            key(Target::Tcp { host: host.map(Into::into), port, ipv6_only: false })
+        };
+        assert_eq!(tcp(Some("127.0.0.1"), 8080), "127.0.0.1:8080:4:undefined");
+        assert_eq!(tcp(None, 0), "null:0:4:undefined:0");
+        assert_eq!(key(Target::Fd(10)), "null:null:null:10");
+        assert_eq!(
+            key(Target::Unix { path: "/app/s.sock".into(), readable_all: false, writable_all: false }),
+            "/app/s.sock:-1:-1:undefined"
+        );
+        assert_eq!(
+            key(Target::Udp { host: "0.0.0.0".into(), port: 45675, ipv6_only: false, reuse_addr: false }),
+            "0.0.0.0:45675:udp4:-1"
+        );
+    }
+
+    #[test]
+    fn odd_queries_are_understood_or_refused_but_never_a_fault() {
+        let target = |json: &str| match decode(json).unwrap() {
+            Line::Cluster(ClusterMessage { act: Act::QueryServer(query), .. }) => query.target(),
+            other => panic!("{other:?}"),
+        };
+        // Node 18 asks this when it was sent a server.
+        let bogus = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":null,"port":-1,"addressType":-1}"#;
+        assert_eq!(target(bogus), None);
+        let huge =
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":"::1","port":70000,"addressType":6}"#;
+        assert_eq!(target(huge), None);
+        let text = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":"::1","port":"53","addressType":"udp6","fd":-1,"backlog":false}"#;
+        assert_eq!(
+            target(text),
+            Some(Target::Udp { host: "::1".into(), port: 53, ipv6_only: false, reuse_addr: false })
+        );
+    }
+}

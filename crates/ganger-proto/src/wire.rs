@@ -1,0 +1,3 @@
+//! Frames: how bytes become lines and lines become fields. What the fields mean is [`crate::node`]'s.
+
+pub mod json;
