@@ -17,6 +17,7 @@ pub mod poll;
 pub mod process;
 pub mod socket;
 pub mod spawn;
+pub(crate) mod watch;
 
 #[cfg(test)]
 mod fixture;

@@ -3,12 +3,12 @@
 //! It must not know what a descriptor stands for.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Makes the open file behind `fd` non-blocking: for everybody who shares it, in other processes too.
@@ -61,6 +61,37 @@ pub fn raise_nofile() -> io::Result<Nofile> {
 /// The limit of open descriptors that this process was started with, once [`raise_nofile`] was called.
 pub fn inherited_nofile() -> Option<Rlimit> {
     INHERITED_NOFILE.get().copied()
+}
+
+/// A copy of a descriptor that this process was started with. One that it opened itself is close-on-exec and
+/// counts as not open: a worker that names a number must not come by what is not meant for it.
+///
+/// # Errors
+/// `EBADF`, `EMFILE`.
+pub fn duplicate_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: the number is only looked at by calls that check it (`fcntl` says EBADF if it is not open), and the
+    // borrow ends with this function.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    if fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC) {
+        return Err(Errno::BADF.into());
+    }
+    Ok(fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// Takes over a descriptor that was inherited under a known number (`NODE_CHANNEL_FD`), and makes it
+/// close-on-exec. To be called once for a number, before anything else is opened.
+///
+/// # Errors
+/// `EBADF` if it is not open; so it also is when it was opened by this process and not inherited.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    let copy = duplicate_inherited(number)?;
+    // SAFETY: the number is open and was inherited (checked above), so no owner of this process knows it; the
+    // caller hands it over by its contract.
+    drop(unsafe { OwnedFd::from_raw_fd(number) });
+    Ok(copy)
 }
 
 /// One descriptor kept in reserve, to be given up for a moment when a call fails with `EMFILE`: a listener

@@ -1,0 +1,476 @@
+//! The primary's driver: performs what the machine decides, and tells it what happened.
+//!
+//! One loop owns the machine, every worker's session and every socket, so a connection takes one hop from
+//! `accept` to `sendmsg`. All descriptors are watched by one [`Poller`], and all channels are read through
+//! one buffer: an idle worker costs next to nothing. There is no decision in here that is not about
+//! descriptors.
+
+mod perform;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use ganger_proto::{
+    Seq, Slot, SocketId, Time, WorkerId,
+    cluster::{self as proto, Capabilities, Input, Snapshot},
+    node::{Act, ClusterMessage},
+    session::{self, Limits},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, sockets::Socket};
+use crate::{
+    channel::{Flushed, Link, Message, READ_SIZE},
+    clock,
+    process::{Child, Command, Exit},
+    sys::{
+        fd::Reserve,
+        poll::{Interest, Poller, Readiness},
+        process, watch,
+    },
+};
+
+/// So many connections are accepted before others have their turn.
+const ACCEPTS: usize = 16;
+/// A worker may leave so much unread before it is cut off.
+const DEAF_AFTER: usize = 8 << 20;
+
+/// A cluster's primary: forks workers, owns their sockets, shares out connections.
+///
+/// It works while [`Primary::next`] is awaited. Dropped, it leaves its workers to the kernel, which kills
+/// them.
+#[derive(Debug)]
+pub struct Primary {
+    settings: Settings,
+    machine: proto::Primary<OwnedFd>,
+    workers: BTreeMap<WorkerId, Worker>,
+    sockets: BTreeMap<SocketId, Socket>,
+    poller: AsyncFd<Poller>,
+    readiness: Vec<Readiness>,
+    buffer: Box<[u8]>,
+    /// Where messages are written before they go into a session.
+    json: Vec<u8>,
+    reserve: Reserve,
+    /// Workers with something to write.
+    dirty: Vec<WorkerId>,
+    events: VecDeque<Event>,
+}
+
+/// A worker's process and our end of its channel.
+#[derive(Debug)]
+struct Worker {
+    info: WorkerInfo,
+    child: Child,
+    link: Option<Link<Cargo>>,
+    /// Whether the poller reports when its channel can be written.
+    blocked: bool,
+    exit: Option<Exit>,
+}
+
+/// What travels to a worker.
+#[derive(Debug)]
+enum Cargo {
+    Connection(OwnedFd),
+    /// A socket of ours, which we keep.
+    Socket(Arc<OwnedFd>),
+}
+
+impl AsFd for Cargo {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Connection(fd) => fd.as_fd(),
+            Self::Socket(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// What comes from a worker with a message of its own.
+impl From<OwnedFd> for Cargo {
+    fn from(fd: OwnedFd) -> Self {
+        Self::Connection(fd)
+    }
+}
+
+/// What a descriptor in the poller stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Channel(WorkerId),
+    Process(WorkerId),
+    Socket(SocketId),
+}
+
+impl From<Token> for u64 {
+    fn from(token: Token) -> u64 {
+        let (kind, id) = match token {
+            Token::Channel(WorkerId(id)) => (0, id),
+            Token::Process(WorkerId(id)) => (1, id),
+            Token::Socket(SocketId(id)) => (2, id),
+        };
+        (kind << 32) | u64::from(id)
+    }
+}
+
+impl From<u64> for Token {
+    fn from(token: u64) -> Self {
+        let id = token as u32;
+        match token >> 32 {
+            0 => Self::Channel(WorkerId(id)),
+            1 => Self::Process(WorkerId(id)),
+            _ => Self::Socket(SocketId(id)),
+        }
+    }
+}
+
+impl Primary {
+    /// A primary without workers. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If descriptors have run out.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        Ok(Self {
+            machine: proto::Primary::new(settings.policy),
+            settings,
+            workers: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            poller: watch::watch(Poller::new()?, tokio::io::Interest::READABLE)?,
+            readiness: Vec::new(),
+            buffer: vec![0; READ_SIZE].into(),
+            json: Vec::new(),
+            reserve: Reserve::new()?,
+            dirty: Vec::new(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// What workers are, for those that are forked from now on. The policy is fixed from the start, as in
+    /// Node.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// The state of the cluster now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.machine.snapshot()
+    }
+
+    /// The workers that have not been reaped.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerInfo> + '_ {
+        self.workers.values().filter(|worker| worker.exit.is_none()).map(|worker| worker.info)
+    }
+
+    /// A worker by its id, until it is reaped.
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerInfo> {
+        self.workers.get(&id).map(|worker| worker.info)
+    }
+
+    /// Starts a worker in the lowest slot that nobody holds.
+    ///
+    /// # Errors
+    /// If its process cannot be started; then there is no new worker.
+    pub fn fork(&mut self) -> Result<WorkerInfo, ForkError> {
+        let taken = |slot| self.workers.values().any(|worker| worker.info.slot == slot);
+        let free = (0..).map(Slot).find(|slot| !taken(*slot)).unwrap_or(Slot(0));
+        self.fork_in(free)
+    }
+
+    /// Starts a worker in a slot.
+    ///
+    /// # Errors
+    /// If its process cannot be started; then there is no new worker.
+    pub fn fork_in(&mut self, slot: Slot) -> Result<WorkerInfo, ForkError> {
+        let id = self.machine.fork(slot, self.settings.channel);
+        match self.start(id, slot) {
+            Ok(info) => {
+                self.events.push_back(Event::Fork { worker: info });
+                Ok(info)
+            }
+            Err(error) => {
+                self.machine.fork_failed(id);
+                Err(error)
+            }
+        }
+    }
+
+    fn start(&mut self, id: WorkerId, slot: Slot) -> Result<WorkerInfo, ForkError> {
+        let settings = &self.settings;
+        let mut command = Command::new(settings.program.clone());
+        command.args(settings.args.iter().cloned());
+        command.channel(settings.channel).output(settings.output).guarded(true);
+        for (name, value) in environment::of_worker(settings, id, slot) {
+            command.env(name, value);
+        }
+        if let Some(cwd) = &settings.cwd {
+            command.cwd(cwd.clone());
+        }
+        let mut child = command.spawn()?;
+        let info = WorkerInfo { id, slot, pid: child.pid() };
+        let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
+        let link = child.take_channel().and_then(|socket| Link::new(socket, limits).ok());
+        if let Some(link) = &link {
+            self.watch(link, Token::Channel(id), Interest::Read);
+        }
+        self.watch(child.pidfd(), Token::Process(id), Interest::Read);
+        self.workers.insert(id, Worker { info, child, link, blocked: false, exit: None });
+        Ok(info)
+    }
+
+    /// The reading ends of a worker's stdout and stderr, once, if [`Settings::output`] is a pipe.
+    pub(crate) fn take_output(&mut self, id: WorkerId) -> [Option<OwnedFd>; 2] {
+        let child = self.workers.get_mut(&id).map(|worker| &mut worker.child);
+        child.map_or([None, None], |child| [child.stdout.take(), child.stderr.take()])
+    }
+
+    /// Sends a worker a message. `Ok(false)` means that it is slow to read.
+    ///
+    /// # Errors
+    /// [`SendError`](crate::channel::SendError), with the reason.
+    pub fn send<T: serde::Serialize + ?Sized>(
+        &mut self,
+        id: WorkerId,
+        message: &T,
+    ) -> Result<bool, crate::channel::SendError> {
+        let json = serde_json::to_string(message)?;
+        let closed =
+            crate::channel::SendError::Refused { reason: session::SendErrorReason::Closed, handle: None };
+        let link = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()).ok_or(closed)?;
+        let flow = link
+            .session
+            .send(&json, None)
+            .map_err(|error| crate::channel::SendError::Refused { reason: error.reason, handle: None })?;
+        self.dirty.push(id);
+        Ok(flow == session::Flow::Ready)
+    }
+
+    /// Takes a worker out of dispatch and asks it to finish and leave: Node's `worker.disconnect()`.
+    pub fn disconnect(&mut self, id: WorkerId) {
+        self.machine.disconnect(clock::now(), id);
+    }
+
+    /// Sends a worker's process a signal: Node's `worker.kill()`. `false` if there is no such process.
+    pub fn kill(&self, id: WorkerId, signal: i32) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.child.kill(signal).is_ok())
+    }
+
+    /// Kills a worker with its process group, at once.
+    pub fn kill_group(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.child.kill_group().is_ok())
+    }
+
+    /// Whether somebody is about to fill a vacant slot. While it is so, sockets that nobody holds stay open
+    /// for the newcomer; otherwise they are closed half a second after their last holder has gone.
+    pub fn set_replacements_due(&mut self, due: bool) {
+        self.machine.set_replacements_due(clock::now(), due);
+    }
+
+    /// Stops listening everywhere. What the kernel has completed by now is still shared out.
+    pub fn close_sockets(&mut self) {
+        self.machine.close_sockets();
+    }
+
+    /// The next event; none when there is no worker left and nothing more to tell. Can be dropped and
+    /// called again.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.perform();
+        if self.workers.is_empty() && self.events.is_empty() { None } else { Some(self.event().await) }
+    }
+
+    /// The next event, waiting for one also while there is no worker. Can be dropped and called again.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            self.perform();
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            tokio::select! {
+                biased;
+                ready = self.poller.readable() => match ready {
+                    Ok(mut ready) => {
+                        // A poller without news must be seen once, or its next news would not wake us.
+                        if ready.get_inner().wait(&mut self.readiness).is_err() || self.readiness.is_empty() {
+                            ready.clear_ready();
+                        }
+                    }
+                    // The runtime is going down: so is whoever waits for us.
+                    Err(_) => std::future::pending().await,
+                },
+                () = clock::at(self.timeout()) => self.handle_timeout(),
+            }
+            self.handle_readiness();
+        }
+    }
+
+    fn timeout(&self) -> Option<Time> {
+        let paused = self.sockets.values().filter_map(|socket| socket.paused_until);
+        self.machine.poll_timeout().into_iter().chain(paused).min()
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = clock::now();
+        for (id, socket) in &mut self.sockets {
+            if socket.paused_until.take_if(|until| *until <= now).is_some() && socket.accepting {
+                // What cannot be watched any more is looked at when its socket changes.
+                let _ = self.poller.get_ref().modify(&*socket, Token::Socket(*id).into(), Interest::Read);
+            }
+        }
+        self.machine.handle_timeout(now);
+    }
+
+    fn handle_readiness(&mut self) {
+        let mut readiness = std::mem::take(&mut self.readiness);
+        for ready in readiness.drain(..) {
+            match Token::from(ready.token) {
+                Token::Channel(id) => {
+                    if ready.writable {
+                        self.dirty.push(id);
+                    }
+                    if ready.readable || ready.hangup {
+                        self.receive(id);
+                    }
+                }
+                Token::Process(id) => self.reap(id),
+                Token::Socket(id) => self.accept(id),
+            }
+            self.perform();
+        }
+        self.readiness = readiness;
+    }
+
+    fn accept(&mut self, id: SocketId) {
+        let now = clock::now();
+        for _ in 0..ACCEPTS {
+            let Some(socket) = self.sockets.get_mut(&id).filter(|socket| socket.accepting) else { return };
+            let connection = socket.accept(&mut self.reserve, now);
+            let paused = socket.paused_until.is_some();
+            if paused {
+                // Level-triggered, it would wake us without end.
+                let _ = self.poller.get_ref().modify(&*socket, Token::Socket(id).into(), Interest::None);
+            }
+            let Some(connection) = connection else { return };
+            self.machine.handle(now, Input::Accepted { socket: id, connection });
+            if paused {
+                return;
+            }
+        }
+    }
+
+    /// Reads a worker's channel and tells the machine what it says.
+    fn receive(&mut self, id: WorkerId) {
+        let Some(link) = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()) else { return };
+        link.receive(&mut self.buffer);
+        self.hear(id);
+    }
+
+    fn hear(&mut self, id: WorkerId) {
+        let now = clock::now();
+        while let Some(worker) = self.workers.get_mut(&id) {
+            let info = worker.info;
+            let Some(event) = worker.link.as_mut().and_then(|link| link.session.poll_event()) else { break };
+            match event {
+                session::Event::Cluster { message, .. } => self.handle_cluster(now, info, message),
+                session::Event::Message { json, handle } => {
+                    let handle = handle.and_then(|(_, cargo)| match cargo {
+                        Cargo::Connection(fd) => Some(fd),
+                        Cargo::Socket(_) => None,
+                    });
+                    let message = Message::new(json, handle);
+                    self.events.push_back(Event::Message { worker: info, message });
+                }
+                session::Event::Delivered { tag, handle: Cargo::Connection(connection) } => {
+                    self.machine.handle(now, Input::Delivered { worker: id, seq: Seq(tag), connection });
+                }
+                session::Event::Returned { tag, handle: Cargo::Connection(connection) } => {
+                    self.machine.handle(now, Input::Returned { worker: id, seq: Seq(tag), connection });
+                }
+                session::Event::Fault(fault) => self.fault(info, WorkerFault::Wire(fault)),
+                session::Event::Disconnected => {
+                    self.close_channel(now, id);
+                    return;
+                }
+                // Our own socket, delivered or not: we have it still.
+                _ => {}
+            }
+        }
+        // ACKs wait to be written.
+        self.dirty.push(id);
+    }
+
+    fn handle_cluster(&mut self, now: Time, info: WorkerInfo, message: ClusterMessage) {
+        if let Act::Online { ganger: None } = message.act
+            && is_node(info.pid)
+        {
+            self.machine.set_capabilities(now, info.id, Capabilities::NODE);
+        }
+        self.machine.handle(now, Input::Message { worker: info.id, message });
+    }
+
+    fn fault(&mut self, worker: WorkerInfo, fault: WorkerFault) {
+        self.events.push_back(Event::Fault { worker, fault });
+    }
+
+    fn close_channel(&mut self, now: Time, id: WorkerId) {
+        let Some(mut link) = self.workers.get_mut(&id).and_then(|worker| worker.link.take()) else { return };
+        let _ = self.poller.get_ref().remove(&link);
+        let undelivered = link.session.take_undelivered();
+        let connections = undelivered.filter_map(|(tag, cargo)| match cargo {
+            Cargo::Connection(connection) => Some((Seq(tag), connection)),
+            Cargo::Socket(_) => None,
+        });
+        let undelivered = connections.collect();
+        self.machine.handle(now, Input::ChannelClosed { worker: id, undelivered });
+    }
+
+    /// A worker's process has ended. What it wrote before is still in its channel: that comes first.
+    fn reap(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Ok(Some(exit)) = worker.child.try_wait() else { return };
+        let _ = self.poller.get_ref().remove(worker.child.pidfd());
+        worker.exit = Some(exit);
+        // All that a dead process wrote is there already, so reading ends; a descendant that inherited the
+        // channel does not keep it open.
+        while self.workers.get(&id).is_some_and(|worker| worker.link.is_some()) {
+            let Some(link) = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()) else { break };
+            link.receive(&mut self.buffer);
+            let read_on = link.more_to_read();
+            if !read_on {
+                link.session.handle_eof();
+            }
+            self.hear(id);
+        }
+        self.machine.handle(clock::now(), Input::Exited { worker: id });
+    }
+
+    fn flush(&mut self) {
+        while let Some(id) = self.dirty.pop() {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
+            let Some(link) = worker.link.as_mut() else { continue };
+            let blocked = link.flush() == Flushed::Blocked;
+            if blocked != worker.blocked {
+                worker.blocked = blocked;
+                let interest = if blocked { Interest::ReadWrite } else { Interest::Read };
+                let _ = self.poller.get_ref().modify(&*link, Token::Channel(id).into(), interest);
+            }
+        }
+    }
+
+    fn watch(&self, fd: impl AsFd, token: Token, interest: Interest) {
+        if let Err(error) = self.poller.get_ref().add(fd, token.into(), interest) {
+            tracing::error!(?token, %error, "a descriptor cannot be watched");
+        }
+    }
+}
+
+/// Whether the process is a real Node, whose receiver is known to take several hand-offs at once.
+fn is_node(pid: i32) -> bool {
+    let executable = process::executable(pid);
+    let name = executable.as_deref().and_then(|path| path.file_name());
+    name.is_some_and(|name| name == "node" || name == "nodejs")
+}
+
+/// A worker that does not read what it is sent.
+fn deaf() -> WorkerFault {
+    WorkerFault::Deaf { bytes: DEAF_AFTER }
+}

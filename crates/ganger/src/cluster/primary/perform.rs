@@ -1,0 +1,177 @@
+//! What the machine wants done, done.
+
+use std::{io, os::fd::OwnedFd};
+
+use ganger_proto::{
+    Seq, SocketId, WorkerId,
+    cluster::{self as proto, Effect, Input},
+    node::{ClusterMessage, HandleKind, Target},
+    session::{Attachment, Order, SendErrorReason},
+};
+
+use super::{Cargo, Primary, Token, deaf};
+use crate::{
+    clock,
+    cluster::{Address, Event, WorkerFault, sockets::Socket},
+    sys::{poll::Interest, socket},
+};
+
+impl Primary {
+    /// Performs all effects and writes what they left to be written.
+    pub(super) fn perform(&mut self) {
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Send { worker, message } => {
+                    self.post(worker, &message, None);
+                }
+                Effect::SendSocket { worker, socket, datagram, message } => {
+                    let Some(socket) = self.sockets.get(&socket) else { continue };
+                    let attachment = Attachment {
+                        handle: Cargo::Socket(socket.fd.clone()),
+                        kind: if datagram { HandleKind::DgramNative } else { HandleKind::NetNative },
+                        tag: 0,
+                        order: Order::Barrier,
+                    };
+                    self.post(worker, &message, Some(attachment));
+                }
+                Effect::SendConnection { worker, seq, message, connection, pipelined } => {
+                    self.send_connection(worker, seq, &message, connection, pipelined);
+                }
+                Effect::Bind { socket, target, backlog } => self.bind(socket, &target, backlog),
+                Effect::Accept { socket, on } => {
+                    let Some(entry) = self.sockets.get_mut(&socket) else { continue };
+                    entry.accepting = on;
+                    entry.paused_until = None;
+                    let interest = if on { Interest::Read } else { Interest::None };
+                    let _ = self.poller.get_ref().modify(&*entry, Token::Socket(socket).into(), interest);
+                }
+                Effect::Close { socket } => self.close(socket),
+                Effect::Examine { socket, connection } => {
+                    let untouched = socket::untouched(std::os::fd::AsFd::as_fd(&connection)).unwrap_or(false);
+                    self.machine.handle(clock::now(), Input::Examined { socket, connection, untouched });
+                }
+                // Dropping it closes it, here; a worker has its own copy.
+                Effect::Drop { connection, .. } => drop(connection),
+                Effect::Event(event) => self.emit(event),
+            }
+        }
+        self.flush();
+    }
+
+    /// Puts a message into a worker's session. What is not sent comes back.
+    fn post(
+        &mut self,
+        id: WorkerId,
+        message: &ClusterMessage,
+        attachment: Option<Attachment<Cargo>>,
+    ) -> Option<Cargo> {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return attachment.map(|attachment| attachment.handle);
+        };
+        let Some(link) = worker.link.as_mut() else {
+            return attachment.map(|attachment| attachment.handle);
+        };
+        self.json.clear();
+        message.write(&mut self.json);
+        let json = std::str::from_utf8(&self.json).unwrap_or_default();
+        match link.session.send(json, attachment) {
+            Ok(_) => {
+                self.dirty.push(id);
+                None
+            }
+            Err(error) => {
+                if error.reason == SendErrorReason::QueueFull {
+                    let worker = worker.info;
+                    self.events.push_back(Event::Fault { worker, fault: deaf() });
+                }
+                error.handle
+            }
+        }
+    }
+
+    fn send_connection(
+        &mut self,
+        worker: WorkerId,
+        seq: Seq,
+        message: &ClusterMessage,
+        connection: OwnedFd,
+        pipelined: bool,
+    ) {
+        let attachment = Attachment {
+            handle: Cargo::Connection(connection),
+            kind: HandleKind::NetNative,
+            tag: seq.0,
+            order: if pipelined { Order::Pipelined } else { Order::Barrier },
+        };
+        if let Some(Cargo::Connection(connection)) = self.post(worker, message, Some(attachment)) {
+            self.machine.handle(clock::now(), Input::Returned { worker, seq, connection });
+        }
+    }
+
+    fn bind(&mut self, id: SocketId, target: &Target, backlog: u32) {
+        let outcome = match Socket::bind(target, backlog) {
+            Ok((socket, sockname)) => {
+                if !matches!(target, Target::Udp { .. }) {
+                    self.watch(&socket, Token::Socket(id), Interest::None);
+                }
+                self.sockets.insert(id, socket);
+                Ok(sockname)
+            }
+            // What has no errno is a path that is too long or a name that is none.
+            Err(error) => Err(error.raw_os_error().unwrap_or(rustix::io::Errno::INVAL.raw_os_error())),
+        };
+        self.machine.handle(clock::now(), Input::Bound { socket: id, outcome });
+    }
+
+    /// Takes what the kernel has completed, then closes the socket.
+    fn close(&mut self, id: SocketId) {
+        let now = clock::now();
+        if let Some(mut socket) = self.sockets.remove(&id) {
+            let _ = self.poller.get_ref().remove(&socket);
+            socket.unlink();
+            if self.settings.policy == proto::Policy::RoundRobin {
+                while let Some(connection) = socket.accept(&mut self.reserve, now) {
+                    self.machine.handle(now, Input::Accepted { socket: id, connection });
+                }
+            }
+        }
+        self.machine.handle(now, Input::Closed { socket: id });
+    }
+
+    /// The machine's events are the user's, with what only the driver knows.
+    fn emit(&mut self, event: proto::Event) {
+        use proto::Event::*;
+        let id = match &event {
+            Online { worker }
+            | Listening { worker, .. }
+            | Leaving { worker }
+            | Disconnect { worker }
+            | Exit { worker, .. }
+            | BindFailed { worker, .. }
+            | Misbehaved { worker, .. } => *worker,
+            _ => return,
+        };
+        let Some(worker) = self.worker(id) else { return };
+        let event = match event {
+            Online { .. } => Event::Online { worker },
+            Listening { query, .. } => match Address::of(&query) {
+                Some(address) => Event::Listening { worker, address },
+                None => return,
+            },
+            Leaving { .. } => Event::Leaving { worker },
+            Disconnect { .. } => Event::Disconnect { worker },
+            Exit { exited_after_disconnect, .. } => {
+                let exit = self.workers.remove(&id).and_then(|worker| worker.exit);
+                let Some(exit) = exit else { return };
+                Event::Exit { worker, exit, exited_after_disconnect }
+            }
+            BindFailed { target, errno, .. } => {
+                let error = io::Error::from_raw_os_error(errno);
+                Event::BindFailed { worker, address: Address(target), error }
+            }
+            Misbehaved { what, .. } => Event::Fault { worker, fault: WorkerFault::Cluster(what) },
+            _ => return,
+        };
+        self.events.push_back(event);
+    }
+}

@@ -1,0 +1,410 @@
+//! A worker in Rust: the same under a ganger primary and under Node's own.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ganger_proto::{
+    Seq, Slot, WorkerId,
+    cluster::worker::{Effect, ListenId, Worker as Machine},
+    node::{Sockname, Target},
+    session::{Event, Limits, SendErrorReason},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{Notify, mpsc, oneshot, watch},
+};
+
+use super::listener::{Listener, Source};
+use crate::{
+    channel::{Flushed, Link, Message, READ_SIZE, SendError},
+    handle::Handle,
+    sys::watch::watch,
+};
+
+/// What a worker finds in its environment, taken out of it.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) id: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) channel: OwnedFd,
+}
+
+/// A worker's side of the cluster. Cheap to clone; all clones are the same worker.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    id: WorkerId,
+    slot: Slot,
+    inner: Mutex<Inner>,
+    /// Something is to be written that the socket did not take.
+    blocked: Notify,
+    messages: tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>,
+    phase: watch::Sender<Phase>,
+}
+
+/// Whether the worker is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// The primary has asked it to leave, or it the primary.
+    Stopping,
+    /// The channel is closed.
+    Disconnected,
+}
+
+#[derive(Debug)]
+struct Inner {
+    machine: Machine<OwnedFd>,
+    link: Option<Link<OwnedFd>>,
+    listens: BTreeMap<ListenId, Listen>,
+    messages: mpsc::UnboundedSender<Message>,
+    json: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Listen {
+    Asked(oneshot::Sender<io::Result<Opened>>),
+    /// The way to the listener; closed, it is gone.
+    Open(mpsc::UnboundedSender<(Seq, OwnedFd)>),
+}
+
+/// A socket that the primary has open for us.
+#[derive(Debug)]
+struct Opened {
+    socket: Option<OwnedFd>,
+    sockname: Option<Sockname>,
+    connections: mpsc::UnboundedReceiver<(Seq, OwnedFd)>,
+}
+
+/// Where to listen: a port (on all addresses), a socket address, or a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress(Target);
+
+impl From<u16> for ListenAddress {
+    fn from(port: u16) -> Self {
+        Self(Target::Tcp { host: None, port, ipv6_only: false })
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        (address.ip(), address.port()).into()
+    }
+}
+
+impl From<(IpAddr, u16)> for ListenAddress {
+    fn from((host, port): (IpAddr, u16)) -> Self {
+        Self(Target::Tcp { host: Some(host.to_string()), port, ipv6_only: false })
+    }
+}
+
+/// A Unix-domain socket. A relative path is relative to the worker's directory, as in Node.
+impl From<&Path> for ListenAddress {
+    fn from(path: &Path) -> Self {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let path = absolute.to_string_lossy().into_owned();
+        Self(Target::Unix { path, readable_all: false, writable_all: false })
+    }
+}
+
+impl From<PathBuf> for ListenAddress {
+    fn from(path: PathBuf) -> Self {
+        path.as_path().into()
+    }
+}
+
+impl Worker {
+    /// Takes over the channel, says `online` and starts the task that serves it. Needs a tokio runtime.
+    pub(crate) fn new(taken: Taken) -> io::Result<Self> {
+        let link = Link::new(taken.channel, Limits::default())?;
+        let watched = watch(link.as_fd().try_clone_to_owned()?, Interest::READABLE | Interest::WRITABLE)?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let inner = Inner {
+            machine: Machine::new(),
+            link: Some(link),
+            listens: BTreeMap::new(),
+            messages: sender,
+            json: Vec::new(),
+        };
+        let shared = Arc::new(Shared {
+            id: taken.id,
+            slot: taken.slot,
+            inner: Mutex::new(inner),
+            blocked: Notify::new(),
+            messages: tokio::sync::Mutex::new(receiver),
+            phase: watch::Sender::new(Phase::Serving),
+        });
+        shared.with(|_| ());
+        tokio::spawn(serve(shared.clone(), watched));
+        Ok(Self { shared })
+    }
+
+    /// The worker's number.
+    pub fn id(&self) -> WorkerId {
+        self.shared.id
+    }
+
+    /// The worker's place in the gang; the number, less one, under a primary that knows no slots.
+    pub fn slot(&self) -> Slot {
+        self.shared.slot
+    }
+
+    /// Listens, by way of the primary: all workers that listen on the same address share its connections.
+    /// Port 0 is the same port for all of them.
+    ///
+    /// # Errors
+    /// What the primary met when it bound the socket, with its errno (`EADDRINUSE`, `EACCES`, …); `NotConnected`
+    /// if the primary has gone.
+    pub async fn listen(&self, address: impl Into<ListenAddress>) -> io::Result<Listener> {
+        let ListenAddress(target) = address.into();
+        let (sender, receiver) = oneshot::channel();
+        let id = self.shared.with(|inner| {
+            inner.link.is_some().then(|| {
+                let id = inner.machine.listen(&target, None);
+                inner.listens.insert(id, Listen::Asked(sender));
+                id
+            })
+        });
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the primary has gone");
+        let id = id.ok_or_else(gone)?;
+        let opened = receiver.await.map_err(|_| gone())??;
+        let source = match opened.socket {
+            Some(socket) => Source::shared(socket, &target),
+            None => Ok(Source::Queue(opened.connections)),
+        };
+        let source = source.inspect_err(|_| self.shared.close(id))?;
+        let address = match (&source, opened.sockname) {
+            (Source::Queue(_), Some(name)) => {
+                name.address.parse().ok().map(|ip| SocketAddr::new(ip, name.port))
+            }
+            (source, _) => source.local_addr(),
+        };
+        self.shared.with(|inner| inner.machine.listening(id, address.map(|address| address.port())));
+        Ok(Listener::new(self.shared.clone(), id, source, address))
+    }
+
+    /// Sends the primary a message. `Ok(false)` means that something already waits to be read there.
+    ///
+    /// # Errors
+    /// If the value has no JSON, or the channel is closed.
+    pub fn send<T: serde::Serialize + ?Sized>(&self, message: &T) -> Result<bool, SendError> {
+        self.send_with(message, None)
+    }
+
+    /// The same, with a socket that travels with the message.
+    ///
+    /// # Errors
+    /// As [`Worker::send`]; the socket comes back in the error.
+    pub fn send_with<T: serde::Serialize + ?Sized>(
+        &self,
+        message: &T,
+        handle: Option<Handle>,
+    ) -> Result<bool, SendError> {
+        let json = serde_json::to_string(message)?;
+        self.shared.with(|inner| {
+            let Some(link) = inner.link.as_mut() else {
+                return Err(SendError::Refused { reason: SendErrorReason::Closed, handle });
+            };
+            link.post(&json, handle)
+        })
+    }
+
+    /// The next message of the primary; none when the channel is closed.
+    pub async fn recv(&self) -> Option<Message> {
+        let mut messages = self.shared.messages.lock().await;
+        let mut phase = self.shared.phase.subscribe();
+        tokio::select! {
+            biased;
+            message = messages.recv() => message,
+            _ = phase.wait_for(|phase| *phase == Phase::Disconnected) => messages.try_recv().ok(),
+        }
+    }
+
+    /// Resolves when the worker should finish what it has and end: the primary has asked it to, or it has
+    /// called [`Worker::disconnect`], or the channel is closed.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.shared.stopping()
+    }
+
+    /// Leaves of its own accord: closes all listeners and tells the primary, which replaces the worker
+    /// while it finishes what it has.
+    pub fn disconnect(&self) {
+        self.shared.with(|inner| inner.machine.disconnect());
+    }
+
+    /// Resolves when the channel is closed.
+    pub(crate) fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut phase = self.shared.phase.subscribe();
+        async move {
+            let _ = phase.wait_for(|phase| *phase == Phase::Disconnected).await;
+        }
+    }
+
+    /// Whether the channel may close without that being the primary's death.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.shared.phase.borrow() >= Phase::Stopping
+    }
+
+    /// Writes what is to be written and closes the channel.
+    pub(crate) async fn close(&self) {
+        self.shared.with(|inner| inner.link.as_mut().map(|link| link.session.disconnect()));
+        self.disconnected().await;
+    }
+}
+
+impl Shared {
+    /// Does something with the worker's state, then all that follows from it. Never waits.
+    fn with<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
+        // A panic in the middle leaves nothing half done that the machine would not bear.
+        let mut inner: MutexGuard<'_, Inner> = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = act(&mut inner);
+        let mut phase = Phase::Serving;
+        inner.perform(&mut phase);
+        if let Some(link) = &mut inner.link {
+            if link.flush() == Flushed::Blocked {
+                self.blocked.notify_one();
+            }
+            if link.session.wants_close() {
+                inner.link = None;
+            }
+        }
+        if inner.link.is_none() {
+            phase = Phase::Disconnected;
+            inner.listens.clear();
+            self.blocked.notify_one();
+        }
+        drop(inner);
+        self.phase.send_if_modified(|current| {
+            let later = phase > *current;
+            *current = phase.max(*current);
+            later
+        });
+        result
+    }
+
+    pub(super) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut phase = self.phase.subscribe();
+        async move {
+            // An error means that the worker itself is gone, which is as good.
+            let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
+        }
+    }
+
+    /// The program has taken a connection, or cannot.
+    pub(super) fn answer(&self, seq: Seq, taken: bool) {
+        self.with(|inner| if taken { inner.machine.accepted(seq) } else { inner.machine.rejected(seq) });
+    }
+
+    pub(super) fn close(&self, id: ListenId) {
+        self.with(|inner| inner.machine.close(id));
+    }
+}
+
+impl Inner {
+    /// Tells the machine what the channel says, and does what it wants done.
+    fn perform(&mut self, phase: &mut Phase) {
+        loop {
+            if let Some(effect) = self.machine.poll_effect() {
+                self.perform_one(effect, phase);
+            } else if let Some(event) = self.link.as_mut().and_then(|link| link.session.poll_event()) {
+                match event {
+                    Event::Cluster { message, handle } => self.machine.handle(message, handle),
+                    Event::Message { json, handle } => {
+                        // Nobody may be listening; then nobody misses it.
+                        let _ = self.messages.send(Message::new(json, handle.map(|(_, fd)| fd)));
+                    }
+                    Event::Fault(fault) => tracing::warn!(%fault, "the primary broke a rule of the wire"),
+                    Event::Disconnected => self.link = None,
+                    // Our copy is closed by being dropped.
+                    _ => {}
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect<OwnedFd>, phase: &mut Phase) {
+        match effect {
+            Effect::Send(message) => {
+                self.json.clear();
+                message.write(&mut self.json);
+                if let (Some(link), Ok(json)) = (&mut self.link, std::str::from_utf8(&self.json)) {
+                    // A closed channel has its own event.
+                    let _ = link.session.send(json, None);
+                }
+            }
+            Effect::Opened { listen, socket, sockname } => {
+                let (sender, connections) = mpsc::unbounded_channel();
+                let asked = self.listens.insert(listen, Listen::Open(sender));
+                if let Some(Listen::Asked(waiting)) = asked
+                    && waiting.send(Ok(Opened { socket, sockname, connections })).is_err()
+                {
+                    // Nobody waits for it any more.
+                    self.machine.close(listen);
+                }
+            }
+            Effect::Failed { listen, errno } => {
+                if let Some(Listen::Asked(waiting)) = self.listens.remove(&listen) {
+                    let _ = waiting.send(Err(io::Error::from_raw_os_error(errno)));
+                }
+            }
+            Effect::Connection { listen, seq, connection } => {
+                let sent = match self.listens.get(&listen) {
+                    Some(Listen::Open(sender)) => sender.send((seq, connection)).is_ok(),
+                    Some(Listen::Asked(_)) | None => false,
+                };
+                if !sent {
+                    self.machine.rejected(seq);
+                }
+            }
+            Effect::Drop(fd) => drop(fd),
+            Effect::Closed(listen) => drop(self.listens.remove(&listen)),
+            Effect::Stopping => *phase = Phase::Stopping,
+            Effect::CloseChannel => {
+                if let Some(link) = &mut self.link {
+                    link.session.disconnect();
+                }
+            }
+        }
+    }
+}
+
+/// Reads the channel as long as it is open, and writes what did not fit before.
+async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>) {
+    let mut buffer = vec![0; READ_SIZE];
+    let mut blocked = false;
+    while *shared.phase.borrow() != Phase::Disconnected {
+        tokio::select! {
+            ready = watched.readable() => {
+                let Ok(mut ready) = ready else { return };
+                let more = shared.with(|inner| {
+                    let Some(link) = &mut inner.link else { return false };
+                    link.receive(&mut buffer);
+                    link.more_to_read()
+                });
+                if !more {
+                    ready.clear_ready();
+                }
+            }
+            ready = watched.writable(), if blocked => {
+                let Ok(mut ready) = ready else { return };
+                ready.clear_ready();
+                blocked = false;
+                shared.with(|_| ());
+            }
+            () = shared.blocked.notified() => blocked = true,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Keeps a gang alive: every slot has a worker, and every death is explained.
+//!
+//! What to do is decided by [`ganger_proto::guard`]; this is its driver, a user of the [cluster](crate::cluster)
+//! like any other. It owns the [`Primary`] and works while [`Guard::next`] is awaited.
+
+mod output;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    time::Duration,
+};
+
+use ganger_proto::{
+    Slot, Time, WorkerId,
+    guard::{self as proto, Action, Input},
+};
+
+use crate::{
+    channel::Message,
+    clock,
+    cluster::{Event, Primary, WorkerFault, WorkerInfo},
+    process::Exit,
+};
+
+pub use ganger_proto::guard::{Cause, Config, Illness, Limit, Notice, Sign, Then, Verdict};
+pub use output::Output;
+
+/// SIGTERM, the stop signal.
+const TERM: i32 = 15;
+/// Last words are waited for this long: a descendant of the dead may hold the pipe open.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// What a worker sends as a sign of readiness, like PM2's `process.send('ready')`.
+const READY: &str = "\"ready\"";
+
+/// Something that a user of the guard wants to know.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Report {
+    /// The guard has something to tell.
+    Notice {
+        /// What.
+        notice: Notice,
+        /// With a death: the last lines of the worker's stderr, if they pass through an [`Output`].
+        last_words: Vec<String>,
+    },
+    /// A socket is open; said once.
+    Listening {
+        /// Where, as a person would write it.
+        address: String,
+    },
+    /// A worker could not have a socket; said once a socket, not once a worker.
+    BindFailed {
+        /// Who asked first.
+        worker: WorkerId,
+        /// For what.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A worker broke a rule; said once a worker and rule.
+    Fault {
+        /// Who.
+        worker: WorkerId,
+        /// Which, in words.
+        fault: String,
+    },
+    /// A worker sent a message that is not for the guard.
+    Message {
+        /// Who.
+        worker: WorkerInfo,
+        /// What.
+        message: Message,
+    },
+    /// The gang has ended; nothing follows.
+    End(Verdict),
+}
+
+/// A guarded cluster.
+#[derive(Debug)]
+pub struct Guard {
+    primary: Primary,
+    machine: proto::Guard,
+    output: Option<Output>,
+    reports: VecDeque<Report>,
+    /// Until when the first report waits for what belongs to it.
+    waits_until: Option<Time>,
+    pids: BTreeMap<WorkerId, i32>,
+    listening: BTreeSet<String>,
+    faults: BTreeSet<(WorkerId, String)>,
+    ended: bool,
+}
+
+impl Guard {
+    /// Guards the workers of `primary`, which should have none yet. If they write to pipes, `output` passes
+    /// on what they write.
+    pub fn new(primary: Primary, config: Config, output: Option<Output>) -> Self {
+        Self {
+            primary,
+            machine: proto::Guard::new(clock::now(), config),
+            output,
+            reports: VecDeque::new(),
+            waits_until: None,
+            pids: BTreeMap::new(),
+            listening: BTreeSet::new(),
+            faults: BTreeSet::new(),
+            ended: false,
+        }
+    }
+
+    /// The cluster, to look at or to send messages with.
+    pub fn primary(&mut self) -> &mut Primary {
+        &mut self.primary
+    }
+
+    /// The process of a worker, also of one that died until its death has been reported.
+    pub fn pid(&self, worker: WorkerId) -> Option<i32> {
+        self.pids.get(&worker).copied()
+    }
+
+    /// Ends the gang: workers are asked to finish, then signalled, then killed. Called again, at once.
+    pub fn stop(&mut self) {
+        self.machine.handle(clock::now(), Input::Stop);
+    }
+
+    /// Ends the gang at once.
+    pub fn kill(&mut self) {
+        self.machine.handle(clock::now(), Input::Kill);
+    }
+
+    /// The next report; none after [`Report::End`]. Can be dropped and called again.
+    pub async fn next(&mut self) -> Option<Report> {
+        loop {
+            self.perform();
+            if let Some(report) = self.take_report() {
+                return Some(report);
+            }
+            if self.ended && self.reports.is_empty() {
+                return None;
+            }
+            let waits_until = self.waits_until;
+            let closed = async {
+                match &self.output {
+                    Some(output) if waits_until.is_some() => output.closed().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.primary.event() => self.handle(event),
+                () = clock::at(self.machine.poll_timeout()) => self.machine.handle_timeout(clock::now()),
+                () = closed => {}
+                () = clock::at(waits_until) => {}
+            }
+        }
+    }
+
+    /// The first report, once all that belongs to it is there. Meanwhile the gang goes on.
+    fn take_report(&mut self) -> Option<Report> {
+        let silent = |worker| self.output.as_ref().is_none_or(|output| output.is_closed(worker));
+        let complete = match self.reports.front()? {
+            Report::Notice { notice: Notice::Died { worker, .. }, .. } => silent(Some(*worker)),
+            Report::End(_) => silent(None),
+            _ => true,
+        };
+        if !complete {
+            let until = *self.waits_until.get_or_insert(clock::now() + LAST_WORDS);
+            if clock::now() < until {
+                return None;
+            }
+        }
+        self.waits_until = None;
+        let mut report = self.reports.pop_front()?;
+        if let Report::Notice { notice: Notice::Died { worker, .. }, last_words } = &mut report
+            && let Some(output) = &self.output
+        {
+            *last_words = output.take_last_words(*worker);
+        }
+        Some(report)
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::Start(slot, _) => self.start(slot),
+                Action::Retire(worker) => self.primary.disconnect(worker),
+                // A worker that is gone needs neither.
+                Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),
+                Action::Kill(worker) => drop(self.primary.kill_group(worker)),
+                Action::CloseSockets => self.primary.close_sockets(),
+                Action::ReplacementsDue(due) => self.primary.set_replacements_due(due),
+                Action::Notice(notice) => {
+                    self.reports.push_back(Report::Notice { notice, last_words: Vec::new() });
+                }
+                Action::End(verdict) => {
+                    self.ended = true;
+                    self.reports.push_back(Report::End(verdict));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, slot: Slot) {
+        let input = match self.primary.fork_in(slot) {
+            Ok(WorkerInfo { id: worker, pid, .. }) => {
+                self.pids.insert(worker, pid);
+                let streams = self.primary.take_output(worker);
+                if let Some(output) = &self.output {
+                    output.pass(worker, slot, streams);
+                }
+                Input::Started { slot, worker }
+            }
+            Err(error) => Input::StartFailed { slot, error: error.to_string() },
+        };
+        self.machine.handle(clock::now(), input);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let input = match event {
+            Event::Online { worker } => Input::Online(worker.id),
+            Event::Listening { worker, address } => {
+                let address = address.to_string();
+                if self.listening.insert(address.clone()) {
+                    self.reports.push_back(Report::Listening { address });
+                }
+                Input::Sign(worker.id, Sign::Listening)
+            }
+            Event::Message { worker, message } => {
+                if message.as_json() != READY {
+                    self.reports.push_back(Report::Message { worker, message });
+                    return;
+                }
+                Input::Sign(worker.id, Sign::Message)
+            }
+            Event::Leaving { worker } => Input::Leaving(worker.id),
+            Event::Disconnect { worker } => Input::Disconnected(worker.id),
+            Event::Exit { worker, exit, .. } => {
+                self.faults.retain(|(id, _)| *id != worker.id);
+                Input::Exited(worker.id, in_proto(exit))
+            }
+            Event::BindFailed { worker, address, error } => {
+                let address = address.to_string();
+                self.reports.push_back(Report::BindFailed { worker: worker.id, address, error });
+                return;
+            }
+            Event::Fault { worker, fault } => return self.handle_fault(worker.id, &fault),
+            Event::Fork { .. } => return,
+        };
+        self.machine.handle(clock::now(), input);
+    }
+
+    /// Who cannot be understood any more is cut off; the rest is said once.
+    fn handle_fault(&mut self, worker: WorkerId, fault: &WorkerFault) {
+        let now = clock::now();
+        // It has used its channel, if badly: that the channel then closes is an illness.
+        self.machine.handle(now, Input::Online(worker));
+        let fault_text = fault.to_string();
+        if fault.is_unforgivable() {
+            self.machine.handle(now, Input::Condemned(worker, fault_text));
+        } else if self.faults.insert((worker, fault_text.clone())) {
+            self.reports.push_back(Report::Fault { worker, fault: fault_text });
+        }
+    }
+}
+
+/// A cause of death in words: `exit code 7`, `signal SIGSEGV (core dumped)`, …
+pub fn describe(cause: &Cause) -> String {
+    match cause {
+        Cause::Exit(exit) => in_system(*exit).to_string(),
+        Cause::StartTimeout { after } => {
+            format!("not ready within {} s of its start, as its predecessor was: killed", after.as_secs())
+        }
+        Cause::Condemned(why) => format!("{why}: killed"),
+        Cause::Left => "it left of its own accord".into(),
+        _ => "for an unknown reason".into(),
+    }
+}
+
+fn in_proto(exit: Exit) -> proto::Exit {
+    match exit {
+        Exit::Code(code) => proto::Exit::Code(code),
+        Exit::Signal { signal, core_dumped } => proto::Exit::Signal { signal, core_dumped },
+    }
+}
+
+fn in_system(exit: proto::Exit) -> Exit {
+    match exit {
+        proto::Exit::Code(code) => Exit::Code(code),
+        proto::Exit::Signal { signal, core_dumped } => Exit::Signal { signal, core_dumped },
+    }
+}

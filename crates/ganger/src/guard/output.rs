@@ -1,0 +1,179 @@
+//! The workers' output: passed on line by line, its end remembered as last words.
+//!
+//! It runs in a thread of its own and may block there: a full terminal or a slow log collector holds up the
+//! workers that write too much, as it would without us, and never the primary.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use ganger_proto::{Slot, WorkerId};
+use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Builder, sync::Notify, sync::mpsc};
+
+/// How many lines of stderr are remembered.
+const LINES: usize = 10;
+/// How much of one line is remembered, in bytes.
+const LINE: usize = 2000;
+/// A line longer than this is passed on in pieces, and others may come between them.
+const LONGEST: usize = 64 << 10;
+
+/// Passes on what workers write: their stdout to ours, their stderr to ours, whole lines at a time.
+pub struct Output {
+    streams: mpsc::UnboundedSender<Stream>,
+    words: Arc<Words>,
+    prefix: Box<dyn Fn(WorkerId, Slot) -> String + Send>,
+}
+
+struct Stream {
+    worker: WorkerId,
+    prefix: String,
+    /// Whether it is stderr.
+    error: bool,
+    pipe: OwnedFd,
+}
+
+#[derive(Default)]
+struct Words {
+    workers: Mutex<BTreeMap<WorkerId, Last>>,
+    /// A stream has ended.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct Last {
+    lines: VecDeque<String>,
+    /// Streams that are still open.
+    open: u32,
+}
+
+impl Output {
+    /// Starts the thread. `prefix` is put before each line of a worker.
+    ///
+    /// # Errors
+    /// If the thread or its event loop cannot be had.
+    pub fn new(prefix: impl Fn(WorkerId, Slot) -> String + Send + 'static) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let (streams, mut incoming) = mpsc::unbounded_channel::<Stream>();
+        let words = Arc::new(Words::default());
+        let remembered = words.clone();
+        thread::Builder::new().name("output".into()).spawn(move || {
+            let tasks = tokio::task::LocalSet::new();
+            tasks.block_on(&runtime, async move {
+                while let Some(stream) = incoming.recv().await {
+                    tokio::task::spawn_local(pass(stream, remembered.clone()));
+                }
+            });
+        })?;
+        Ok(Self { streams, words, prefix: Box::new(prefix) })
+    }
+
+    /// Passes on what comes out of a worker's stdout and stderr.
+    pub(super) fn pass(&self, worker: WorkerId, slot: Slot, [stdout, stderr]: [Option<OwnedFd>; 2]) {
+        let prefix = (self.prefix)(worker, slot);
+        for (pipe, error) in [(stdout, false), (stderr, true)] {
+            let Some(pipe) = pipe else { continue };
+            self.words.lock().entry(worker).or_default().open += 1;
+            // The thread lives as long as we do.
+            let _ = self.streams.send(Stream { worker, prefix: prefix.clone(), error, pipe });
+        }
+    }
+
+    /// Whether all that a worker wrote has been passed on; without one, all that anybody wrote.
+    pub(super) fn is_closed(&self, worker: Option<WorkerId>) -> bool {
+        let words = self.words.lock();
+        match worker {
+            Some(worker) => words.get(&worker).is_none_or(|last| last.open == 0),
+            None => words.values().all(|last| last.open == 0),
+        }
+    }
+
+    /// Resolves when a stream has ended.
+    pub(super) async fn closed(&self) {
+        self.words.ended.notified().await;
+    }
+
+    /// The last lines that a worker wrote to stderr; it is forgotten then.
+    pub(super) fn take_last_words(&self, worker: WorkerId) -> Vec<String> {
+        self.words.lock().remove(&worker).map(|last| last.lines.into()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").finish_non_exhaustive()
+    }
+}
+
+impl Words {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Last>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, worker: WorkerId, line: &[u8]) {
+        if let Some(last) = self.lock().get_mut(&worker) {
+            if last.lines.len() == LINES {
+                last.lines.pop_front();
+            }
+            let line = &line[..line.len().min(LINE)];
+            last.lines.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
+        }
+    }
+
+    fn close(&self, worker: WorkerId) {
+        if let Some(last) = self.lock().get_mut(&worker) {
+            last.open -= 1;
+        }
+        self.ended.notify_one();
+    }
+}
+
+/// One stream, from its beginning to its end.
+async fn pass(stream: Stream, words: Arc<Words>) {
+    if let Ok(mut pipe) = pipe::Receiver::from_owned_fd(stream.pipe) {
+        let mut pending = Vec::new();
+        loop {
+            let read = pipe.read_buf(&mut pending).await;
+            let ended = !matches!(read, Ok(1..));
+            if ended && pending.last().is_some_and(|last| *last != b'\n') {
+                // The next one's line must not be glued to it.
+                pending.push(b'\n');
+            }
+            let whole = match pending.iter().rposition(|byte| *byte == b'\n') {
+                Some(end) => end + 1,
+                None if pending.len() >= LONGEST => pending.len(),
+                None => 0,
+            };
+            for line in pending[..whole].split_inclusive(|byte| *byte == b'\n') {
+                if stream.error {
+                    words.remember(stream.worker, line);
+                }
+            }
+            write(&stream.prefix, stream.error, &pending[..whole]);
+            pending.drain(..whole);
+            pending.shrink_to(LONGEST);
+            if ended {
+                break;
+            }
+        }
+    }
+    words.close(stream.worker);
+}
+
+/// Writes whole lines. Who reads them may be gone: then there is nobody to tell.
+fn write(prefix: &str, error: bool, lines: &[u8]) {
+    let mut out: Box<dyn Write> =
+        if error { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
+    if prefix.is_empty() {
+        let _ = out.write_all(lines);
+    } else {
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let _ = out.write_all(&[prefix.as_bytes(), line].concat());
+        }
+    }
+    let _ = out.flush();
+}
