@@ -1,0 +1,166 @@
+//! `cargo xtask bench`: contenders measured against each other on one machine.
+//!
+//! What makes the numbers comparable:
+//!
+//! - Contenders are *interleaved*: each round measures all of them once, and each round begins with
+//!   another one, so that a machine that slows down does so for all.
+//! - Contenders are *pinned alike*: the server side on its CPUs, the load on its own.
+//! - A contender is compared with the baseline *within each round*; of these ratios the median is told,
+//!   with an interval (`statistics::median_interval`) that tells luck from difference.
+//!
+//! A new measure is a new file with an implementation of `Measure`, and a line in `measures`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+use connect::Connect;
+use machine::Cpus;
+use report::Report;
+
+pub mod bare;
+mod connect;
+mod load;
+mod machine;
+mod report;
+mod server;
+mod statistics;
+
+/// The fewest rounds: with them the interval of the median reaches 95 %, one outlier on each side aside.
+pub const MIN_ROUNDS: u64 = 9;
+
+/// What the command line asks for.
+pub struct Options {
+    /// The measure; all of them if absent.
+    pub measure: Option<String>,
+    /// How often each contender is measured, at least [`MIN_ROUNDS`].
+    pub rounds: u64,
+    /// Only these contenders; all of them if empty.
+    pub only: Vec<String>,
+    /// What the others are compared with; the measure's own choice if absent.
+    pub baseline: Option<String>,
+    /// Where the report goes as JSON as well.
+    pub json: Option<PathBuf>,
+}
+
+/// Something that can be measured of several contenders. More is better.
+trait Measure {
+    /// The name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// One sentence: what is counted, under which load.
+    fn about(&self) -> String;
+
+    /// What the values count.
+    fn unit(&self) -> &'static str;
+
+    /// The names of all contenders.
+    fn contenders(&self) -> Vec<&'static str>;
+
+    /// The contender that the others are compared with unless another is asked for.
+    fn baseline(&self) -> &'static str;
+
+    /// Builds or downloads what these contenders need; not part of the measurement.
+    fn prepare(&self, contenders: &[&'static str]) -> Result<()>;
+
+    /// Measures one contender once, in a time that does not depend on how fast it is.
+    fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample>;
+}
+
+/// One measured value.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// In the unit of the measure.
+    value: f64,
+    /// The part of the time in which the load generator used its CPU. Near 1, the value is the load
+    /// generator's limit and the contender may be capable of more.
+    load_busy: f64,
+    /// Operations that went wrong, not counted in the value.
+    failed: u64,
+}
+
+/// Measures what `options` ask for, prints the tables, writes the JSON.
+pub fn bench(options: &Options) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return in_release();
+    }
+    let mut selected = measures();
+    if let Some(name) = &options.measure {
+        let names: Vec<_> = selected.iter().map(|measure| measure.name()).collect();
+        selected.retain(|measure| measure.name() == name);
+        if selected.is_empty() {
+            bail!("no measure {name}; there are: {}", names.join(", "));
+        }
+    }
+    let cpus = Cpus::divide()?;
+    let mut reports = Vec::new();
+    for measure in &selected {
+        let report = run(measure.as_ref(), options, &cpus)?;
+        println!("\n{report}");
+        reports.push(report);
+    }
+    if let Some(path) = &options.json {
+        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file = BufWriter::new(file);
+        serde_json::to_writer_pretty(&mut file, &reports)?;
+        writeln!(file)?;
+        file.flush().with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn measures() -> Vec<Box<dyn Measure>> {
+    vec![Box::new(Connect)]
+}
+
+/// Goes on as the optimised program: the load generator and the bare servers are part of it.
+fn in_release() -> Result<()> {
+    let mut command = workspace::cargo(["run", "--quiet", "--release", "--package", "xtask", "--"]);
+    // From the caller's directory, since that is what a path in an option is relative to.
+    command.current_dir(std::env::current_dir()?).arg("bench").args(std::env::args_os().skip(2));
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", workspace::shown(&command)))
+}
+
+fn run(measure: &dyn Measure, options: &Options, cpus: &Cpus) -> Result<Report> {
+    let contenders = select(measure, &options.only)?;
+    let baseline = choose_baseline(measure, options.baseline.as_deref(), &contenders)?;
+    measure.prepare(&contenders)?;
+
+    let mut samples = vec![Vec::new(); contenders.len()];
+    for round in 0..usize::try_from(options.rounds)? {
+        eprint!("{} round {}/{}:", measure.name(), round + 1, options.rounds);
+        for position in 0..contenders.len() {
+            let index = (position + round) % contenders.len();
+            let sample = measure
+                .sample(contenders[index], cpus)
+                .inspect_err(|_| eprintln!())
+                .with_context(|| format!("{} of {}", measure.name(), contenders[index]))?;
+            eprint!(" {} {:.0}", contenders[index], sample.value);
+            samples[index].push(sample);
+        }
+        eprintln!();
+    }
+    Ok(Report::new(measure, cpus, &contenders, baseline, &samples))
+}
+
+fn select(measure: &dyn Measure, only: &[String]) -> Result<Vec<&'static str>> {
+    let all = measure.contenders();
+    if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
+        bail!("{} has no contender {unknown}; there are: {}", measure.name(), all.join(", "));
+    }
+    Ok(all.into_iter().filter(|name| only.is_empty() || only.iter().any(|chosen| chosen == name)).collect())
+}
+
+/// The index of the baseline; the first contender where the measure's own choice is left out.
+fn choose_baseline(measure: &dyn Measure, asked: Option<&str>, contenders: &[&str]) -> Result<usize> {
+    let position = |name: &str| contenders.iter().position(|contender| *contender == name);
+    match asked {
+        Some(name) => position(name).with_context(|| format!("the baseline {name} is not measured")),
+        None => Ok(position(measure.baseline()).unwrap_or(0)),
+    }
+}

@@ -1,0 +1,125 @@
+//! The result of a measure: as a table for people, as JSON for machines.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::machine::{Cpus, Machine};
+use super::statistics::{median, median_interval};
+use super::{Measure, Sample};
+
+/// From here on the load generator may be what limits a value.
+const LOAD_LIMIT: f64 = 0.9;
+
+/// The result of one measure.
+#[derive(Serialize)]
+pub(super) struct Report {
+    measure: &'static str,
+    about: String,
+    unit: &'static str,
+    machine: Machine,
+    pinning: String,
+    baseline: &'static str,
+    contenders: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    median: f64,
+    min: f64,
+    max: f64,
+    /// To the baseline, of the same round.
+    ratio: Ratio,
+    load_busy: f64,
+    failed: u64,
+    /// The value of each round.
+    values: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct Ratio {
+    median: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Report {
+    /// From the samples of each contender, one a round.
+    pub(super) fn new(
+        measure: &dyn Measure,
+        cpus: &Cpus,
+        contenders: &[&'static str],
+        baseline: usize,
+        samples: &[Vec<Sample>],
+    ) -> Self {
+        let rows = contenders.iter().zip(samples).map(|(name, own)| Row::new(name, own, &samples[baseline]));
+        Self {
+            measure: measure.name(),
+            about: measure.about(),
+            unit: measure.unit(),
+            machine: Machine::describe(cpus),
+            pinning: cpus.to_string(),
+            baseline: contenders[baseline],
+            contenders: rows.collect(),
+        }
+    }
+}
+
+impl Row {
+    fn new(name: &'static str, samples: &[Sample], baseline: &[Sample]) -> Self {
+        let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+        let ratios: Vec<f64> =
+            values.iter().zip(baseline).map(|(value, baseline)| value / baseline.value).collect();
+        let (low, high) = median_interval(&ratios);
+        let busy: Vec<f64> = samples.iter().map(|sample| sample.load_busy).collect();
+        Self {
+            name,
+            median: median(&values),
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            ratio: Ratio { median: median(&ratios), low, high },
+            load_busy: median(&busy),
+            failed: samples.iter().map(|sample| sample.failed).sum(),
+            values,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { measure, about, unit, machine, pinning, baseline, contenders } = self;
+        let rounds = contenders.first().map_or(0, |row| row.values.len());
+        writeln!(f, "{measure}: {about}")?;
+        writeln!(f, "{machine}")?;
+        writeln!(f, "{rounds} rounds, interleaved; {pinning}")?;
+        writeln!(f, "ratio: to {baseline} in the same round, median and 95 % order-statistic interval\n")?;
+
+        let width = contenders.iter().map(|row| row.name.len()).max().unwrap_or(0).max("contender".len());
+        writeln!(
+            f,
+            "{:width$}  {:>13}  {:>19}  {:>7}  {:>15}  {:>9}",
+            "contender", unit, "min – max", "ratio", "95 %", "load busy"
+        )?;
+        for row in contenders {
+            let spread = format!("{:.0} – {:.0}", row.min, row.max);
+            let interval = format!("{:.3} – {:.3}", row.ratio.low, row.ratio.high);
+            write!(
+                f,
+                "{:width$}  {:>13.0}  {spread:>19}  {:>7.3}  {interval:>15}  {:>7.0} %",
+                row.name,
+                row.median,
+                row.ratio.median,
+                row.load_busy * 100.0
+            )?;
+            if row.failed > 0 {
+                write!(f, "  {} failed", row.failed)?;
+            }
+            writeln!(f)?;
+        }
+        if contenders.iter().any(|row| row.load_busy > LOAD_LIMIT) {
+            writeln!(f, "\nWhere the load is busy all the time, the contender may be capable of more.")?;
+        }
+        Ok(())
+    }
+}
