@@ -4,7 +4,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
+    io::{self, IsTerminal},
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
 };
@@ -126,7 +126,8 @@ impl Command {
         self
     }
 
-    /// Whether the child leads a process group of its own and is killed when this process dies.
+    /// Whether the child leads a process group of its own and is killed when this process dies. A terminal is
+    /// not its stdin then, since only one process group can read from it.
     pub fn guarded(&mut self, guarded: bool) -> &mut Self {
         self.guarded = guarded;
         self
@@ -140,7 +141,13 @@ impl Command {
         let fail =
             |step, source| SpawnError { program: self.program.clone(), cwd: self.cwd.clone(), step, source };
         let prepare = |source| fail(Step::Prepare, source);
-        let mut fds = vec![Some(Source::Inherit(0))];
+        // In a process group of its own it would be stopped for reading from the terminal.
+        let stdin = if self.guarded && io::stdin().is_terminal() {
+            Source::Owned(std::fs::File::open("/dev/null").map_err(prepare)?.into())
+        } else {
+            Source::Inherit(0)
+        };
+        let mut fds = vec![Some(stdin)];
         let mut outputs = [None, None];
         for (number, output) in (1..).zip(&mut outputs) {
             match self.output {

@@ -15,6 +15,7 @@ pub mod fd;
 pub mod pidfd;
 pub mod poll;
 pub mod process;
+pub mod reap;
 pub mod socket;
 pub mod spawn;
 pub(crate) mod watch;

@@ -20,7 +20,10 @@ use ganger_proto::{
     node::{Act, ClusterMessage},
     session::{self, Limits},
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::{Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, sockets::Socket};
 use crate::{
@@ -30,7 +33,7 @@ use crate::{
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
-        process, watch,
+        process, reap, watch,
     },
 };
 
@@ -58,6 +61,8 @@ pub struct Primary {
     /// Workers with something to write.
     dirty: Vec<WorkerId>,
     events: VecDeque<Event>,
+    /// Tells when a child has ended, where orphans come to us.
+    orphans: Option<Signal>,
 }
 
 /// A worker's process and our end of its channel.
@@ -143,6 +148,7 @@ impl Primary {
             reserve: Reserve::new()?,
             dirty: Vec::new(),
             events: VecDeque::new(),
+            orphans: if reap::is_reaper() { Some(signal(SignalKind::child())?) } else { None },
         })
     }
 
@@ -298,6 +304,10 @@ impl Primary {
                     Err(_) => std::future::pending().await,
                 },
                 () = clock::at(self.timeout()) => self.handle_timeout(),
+                () = ended(&mut self.orphans) => {
+                    let ours: Vec<i32> = self.workers.values().map(|worker| worker.info.pid).collect();
+                    reap::strangers(|pid| ours.contains(&pid));
+                }
             }
             self.handle_readiness();
         }
@@ -460,6 +470,14 @@ impl Primary {
         if let Err(error) = self.poller.get_ref().add(fd, token.into(), interest) {
             tracing::error!(?token, %error, "a descriptor cannot be watched");
         }
+    }
+}
+
+/// Resolves when some child has ended; never, where that is not our business.
+async fn ended(orphans: &mut Option<Signal>) {
+    match orphans {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
