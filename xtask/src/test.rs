@@ -4,6 +4,7 @@
 //!
 //! - `GANGER_TEST_NODES`: the directory in which `<major>/bin/node` is each version of Node;
 //! - `GANGER_TEST_MODULES`: the `node_modules` with the npm packages that examples use;
+//! - `GANGER_TEST_RELEASE`: the command as users get it, for what is measured;
 //! - `GANGER_TEST_MATRIX`: a file to which a test appends `feature<TAB>major<TAB>ok`, by one write, for
 //!   each version of Node that it has run with. From it the closing matrix is made.
 
@@ -40,6 +41,9 @@ pub fn test(tier: Tier, args: &[OsString]) -> Result<()> {
     workspace::step("fetch Node and npm packages", fetch::fetch)?;
     workspace::step("build programs and examples", || {
         workspace::run(&mut workspace::cargo(["build", "--workspace", "--bins", "--examples"]))
+    })?;
+    workspace::step("build the command for release", || {
+        workspace::run(&mut workspace::cargo(["build", "--release", "-p", "ganger-cli"]))
     })?;
 
     let matrix = workspace::target().join("ganger-test-matrix.tsv");
@@ -81,6 +85,7 @@ fn run_tests(command: &mut Command, matrix: &Path, count: &mut Count) -> Result<
     command
         .env("GANGER_TEST_NODES", fetch::nodes())
         .env("GANGER_TEST_MODULES", fetch::modules())
+        .env("GANGER_TEST_RELEASE", workspace::target().join("release/ganger"))
         .env("GANGER_TEST_MATRIX", matrix)
         .stdout(Stdio::piped());
     let shown = workspace::shown(command);

@@ -1,0 +1,357 @@
+//! What can be typed: the commands, their options and defaults, and the values that options take.
+//!
+//! Everything is parsed here, once; what comes out needs no second look. Nothing here looks at files.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use ganger::{cluster::Policy, guard::Limit};
+
+/// Run any program as a guarded gang of workers on shared ports
+#[derive(Debug, Parser)]
+#[command(name = "ganger", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
+struct Ganger {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program in the foreground: for containers, systemd and people
+    Run(Box<Run>),
+}
+
+/// The options of `ganger run`.
+#[derive(Debug, Parser)]
+#[command(override_usage = USAGE, after_help = AFTER_HELP)]
+pub(crate) struct Run {
+    /// How many workers; auto: one a CPU, as far as the memory limit allows 256 MB for each
+    #[arg(short = 'n', long, value_name = "N|auto", default_value = "auto", value_parser = workers)]
+    pub(crate) workers: Workers,
+
+    /// Who picks the worker of a connection: ganger in turn (rr), or the kernel (shared, also none)
+    /// [default: NODE_CLUSTER_SCHED_POLICY, else rr]
+    #[arg(long, value_name = "rr|shared|none", value_parser = schedule)]
+    pub(crate) schedule: Option<Policy>,
+
+    /// What the gang is called [default: the name in the nearest package.json, else the directory's]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub(crate) name: Option<String>,
+
+    /// Set a variable in the workers' environment; can be repeated [default: none]
+    #[arg(long, value_name = "K=V", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub(crate) env: Vec<(OsString, OsString)>,
+
+    /// How long a stop may take before workers are killed (25, 25s, 500ms, 2m)
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
+    pub(crate) stop_timeout: Duration,
+
+    /// Above so many restarts in that time they are spaced 1 s apart
+    #[arg(long, value_name = "N/TIME|off", default_value = "60/60s")]
+    pub(crate) restart_limit: RestartLimit,
+
+    /// What runs JavaScript and TypeScript
+    #[arg(long, value_name = "node|bun|deno|PATH", default_value = "node")]
+    pub(crate) runtime: OsString,
+
+    /// How ganger's own lines on stderr are written
+    #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
+    pub(crate) log_format: LogFormat,
+
+    /// Only warnings and errors [default: off]
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// PROGRAM and what follows it.
+    #[arg(value_name = "PROGRAM", required = true, num_args = 1.., trailing_var_arg = true, hide = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+const USAGE: &str = "ganger run [OPTIONS] [--] PROGRAM [ARG…]";
+
+const AFTER_HELP: &str = "\
+PROGRAM: a .js, .mjs, .cjs or .ts file, or a directory with a package.json, runs under the runtime;
+anything else is executed as it is, found on PATH if it has no slash. What follows goes to it.
+
+Signals: TERM, INT and QUIT stop gracefully, a second one at once.
+
+Exit status: 0 after a requested stop, 1 if the gang failed, 2 if what was typed cannot be run.";
+
+/// How many workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// As many as the machine has room for.
+    Auto,
+    /// So many; not 0.
+    Count(u32),
+}
+
+/// Above how many restarts they are spaced; `None` = never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RestartLimit(pub(crate) Option<Limit>);
+
+/// How our own lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Parses a command line, the program's own name included.
+pub(crate) fn parse(typed: &[OsString]) -> Result<Command, clap::Error> {
+    Ganger::try_parse_from(typed).map(|ganger| ganger.command)
+}
+
+/// A parse error as one line.
+pub(crate) fn brief(error: &clap::Error) -> String {
+    const HELP: &str = "see `ganger run --help`";
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        return format!("PROGRAM is missing: {USAGE} ({HELP})");
+    }
+    let rendered = error.render().to_string();
+    let mut paragraphs = rendered.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let message: Vec<&str> = first.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let message = message.join(" ");
+    let similar = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: a similar "));
+    let similar = similar.map(|tip| format!("; a similar {}", tip.lines().next().unwrap_or_default()));
+    format!("{}{} ({HELP})", message.strip_prefix("error: ").unwrap_or(&message), similar.unwrap_or_default())
+}
+
+/// The first of our own options that stands behind PROGRAM, if no `--` says that it is meant to.
+/// `typed` is the whole command line, `command` the part of it that begins with PROGRAM.
+pub(crate) fn misplaced<'a>(typed: &[OsString], command: &'a [OsString]) -> Option<&'a OsStr> {
+    let before = typed.len().checked_sub(command.len() + 1).and_then(|index| typed.get(index));
+    if before.is_some_and(|word| word == "--") {
+        return None;
+    }
+    let ganger = Ganger::command();
+    let run = ganger.find_subcommand("run")?;
+    let is_ours = |word: &OsStr| {
+        let word = word.as_bytes();
+        run.get_arguments().any(|arg| {
+            let long = arg.get_long().is_some_and(|long| {
+                let rest = word.strip_prefix(b"--").and_then(|word| word.strip_prefix(long.as_bytes()));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+            });
+            let short = arg.get_short().is_some_and(|short| {
+                let rest = word.strip_prefix(b"-").and_then(|word| word.strip_prefix(&[short as u8]));
+                rest.is_some_and(|rest| rest.iter().all(u8::is_ascii_digit))
+            });
+            long || short
+        })
+    };
+    command
+        .iter()
+        .skip(1)
+        .map(OsString::as_os_str)
+        .take_while(|word| *word != "--")
+        .find(|word| is_ours(word))
+}
+
+fn workers(typed: &str) -> Result<Workers, String> {
+    match typed.parse() {
+        _ if typed == "auto" => Ok(Workers::Auto),
+        Ok(0) => Err("a gang has at least one worker".into()),
+        Ok(count) if count <= MOST_WORKERS => Ok(Workers::Count(count)),
+        Ok(_) => Err(format!("more than {MOST_WORKERS} workers are too many")),
+        Err(_) => Err("a number or auto".into()),
+    }
+}
+
+fn schedule(typed: &str) -> Result<Policy, String> {
+    let kind = typed.split('=').next().unwrap_or_default();
+    match typed {
+        "rr" => Ok(Policy::RoundRobin),
+        "shared" | "none" => Ok(Policy::Shared),
+        _ if ["least-conn", "sticky", "reuseport"].contains(&kind) => {
+            Err("not in this version; rr and shared (also none) are".into())
+        }
+        _ => Err("rr, shared or none".into()),
+    }
+}
+
+fn name(typed: &str) -> Result<String, String> {
+    if typed.is_empty() || typed.starts_with('.') {
+        return Err("a name is not empty and does not begin with a dot".into());
+    }
+    if typed.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+        return Err("no slashes and no white space in a name".into());
+    }
+    Ok(typed.into())
+}
+
+fn variable(typed: OsString) -> Result<(OsString, OsString), String> {
+    let bytes = typed.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        None | Some(0) => Err("not of the form K=V".into()),
+        Some(at) => Ok((OsStr::from_bytes(&bytes[..at]).into(), OsStr::from_bytes(&bytes[at + 1..]).into())),
+    }
+}
+
+fn duration(typed: &str) -> Result<Duration, String> {
+    let unit_at = typed.find(|c: char| !c.is_ascii_digit()).unwrap_or(typed.len());
+    let (number, unit) = typed.split_at(unit_at);
+    let number: u64 = number.parse().map_err(|_| DURATION)?;
+    match unit {
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(|| DURATION.into()),
+        _ => Err(DURATION.into()),
+    }
+}
+
+impl FromStr for RestartLimit {
+    type Err = String;
+
+    fn from_str(typed: &str) -> Result<Self, String> {
+        if typed == "off" {
+            return Ok(Self(None));
+        }
+        let (count, within) = typed.split_once('/').ok_or("N/TIME (60/60s) or off")?;
+        let count = count.parse().ok().filter(|count| *count > 0);
+        let count = count.ok_or("N in N/TIME is a number from 1 on")?;
+        let within = duration(within)?;
+        if within.is_zero() {
+            return Err("TIME in N/TIME is more than 0".into());
+        }
+        Ok(Self(Some(Limit { count, within })))
+    }
+}
+
+const MOST_WORKERS: u32 = 4096;
+const DURATION: &str = "a duration is a number with s, ms or m (25, 25s, 500ms, 2m)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn parsed(line: &str) -> Run {
+        let Command::Run(run) = parse(&typed(line)).unwrap();
+        *run
+    }
+
+    fn refused(line: &str) -> String {
+        brief(&parse(&typed(line)).unwrap_err())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Ganger::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults() {
+        let run = parsed("ganger run hello.js");
+        assert_eq!(run.workers, Workers::Auto);
+        assert_eq!(run.schedule, None);
+        assert_eq!(run.stop_timeout, Duration::from_secs(25));
+        let limit = Limit { count: 60, within: Duration::from_secs(60) };
+        assert_eq!(run.restart_limit, RestartLimit(Some(limit)));
+        assert_eq!(run.runtime, "node");
+        assert_eq!(run.log_format, LogFormat::Text);
+        assert!(!run.quiet && run.name.is_none() && run.env.is_empty());
+    }
+
+    #[test]
+    fn every_option_is_shown_with_its_default() {
+        let mut ganger = Ganger::command();
+        let help = ganger.find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        for option in ["workers", "schedule", "name", "env", "stop-timeout", "restart-limit"] {
+            let at = help.find(&format!("--{option} ")).unwrap_or_else(|| panic!("--{option}: {help}"));
+            let text = help[at..].split("\n\n").take(2).collect::<String>();
+            assert!(text.contains("[default: "), "--{option}: {text}");
+        }
+        for option in ["--runtime", "--log-format", "--quiet"] {
+            assert!(help.contains(option), "{option}: {help}");
+        }
+        assert_eq!(help.matches("[default: ").count(), 9, "{help}");
+        assert!(help.contains("Exit status: 0 after a requested stop"), "{help}");
+    }
+
+    #[test]
+    fn what_follows_the_program_is_the_programs() {
+        let run = parsed("ganger run -n 3 app.js -n 4 --schedule x --bogus -- y");
+        assert_eq!(run.workers, Workers::Count(3));
+        assert_eq!(run.command, typed("app.js -n 4 --schedule x --bogus -- y"));
+        assert_eq!(parsed("ganger run -- app.js --bogus").command, typed("app.js --bogus"));
+        assert_eq!(parsed("ganger run -- -odd -q").command, typed("-odd -q"));
+    }
+
+    #[test]
+    fn our_options_behind_the_program_are_noticed() {
+        let check = |line: &str, expected: Option<&str>| {
+            let (typed, run) = (typed(line), parsed(line));
+            assert_eq!(misplaced(&typed, &run.command), expected.map(OsStr::new), "{line}");
+        };
+        check("ganger run app.js -n 4", Some("-n"));
+        check("ganger run app.js -n4", Some("-n4"));
+        check("ganger run app.js x --schedule=rr", Some("--schedule=rr"));
+        check("ganger run app.js -q", Some("-q"));
+        check("ganger run -q app.js --port 80 -x", None);
+        check("ganger run -- app.js -n 4", None);
+        check("ganger run app.js -- -n 4", None);
+        check("ganger run app.js --environment=x -new", None);
+    }
+
+    #[test]
+    fn values() {
+        let durations = [("25", 25_000), ("25s", 25_000), ("500ms", 500), ("2m", 120_000), ("0", 0)];
+        for (typed, expected) in durations {
+            assert_eq!(duration(typed), Ok(Duration::from_millis(expected)), "{typed}");
+        }
+        for typed in ["", "s", "1.5s", "-1", "2h", "5 s", "99999999999999999999"] {
+            assert!(duration(typed).is_err(), "{typed}");
+        }
+        assert_eq!("off".parse(), Ok(RestartLimit(None)));
+        let limit = Limit { count: 5, within: Duration::from_secs(120) };
+        assert_eq!("5/2m".parse(), Ok(RestartLimit(Some(limit))));
+        for typed in ["5", "0/60s", "5/0", "x/60s", "/", "60/x"] {
+            assert!(typed.parse::<RestartLimit>().is_err(), "{typed}");
+        }
+        assert_eq!(schedule("none"), Ok(Policy::Shared));
+        let run = parsed("ganger run --env A=b=c --env B= x");
+        assert_eq!(run.env, [("A".into(), "b=c".into()), ("B".into(), "".into())]);
+    }
+
+    #[test]
+    fn each_refusal_is_one_clear_line() {
+        let help = "(see `ganger run --help`)";
+        let check = |line: &str, expected: &str| assert_eq!(refused(line), format!("{expected} {help}"));
+        check("ganger run --bogus x", "unexpected argument '--bogus' found");
+        check(
+            "ganger run --worker 3 x",
+            "unexpected argument '--worker' found; a similar argument exists: '--workers'",
+        );
+        check(
+            "ganger run -n 0 x",
+            "invalid value '0' for '--workers <N|auto>': a gang has at least one worker",
+        );
+        check("ganger run -n x x", "invalid value 'x' for '--workers <N|auto>': a number or auto");
+        for value in ["least-conn", "sticky", "sticky=header:x", "reuseport"] {
+            check(
+                &format!("ganger run --schedule {value} x"),
+                &format!(
+                    "invalid value '{value}' for '--schedule <rr|shared|none>': \
+                     not in this version; rr and shared (also none) are"
+                ),
+            );
+        }
+        check("ganger run", "PROGRAM is missing: ganger run [OPTIONS] [--] PROGRAM [ARG…]");
+        check("ganger run --env =x y", "invalid value '=x' for '--env <K=V>': not of the form K=V");
+        assert!(!refused("ganger rum x").contains('\n'));
+        assert!(!refused("ganger run --log-format xml x").contains('\n'));
+    }
+}

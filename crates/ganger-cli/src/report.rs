@@ -1,0 +1,191 @@
+//! What the command says about the gang, on stderr: one event, one line; for people or as JSON.
+//!
+//! Knows what can be told, not why it happens.
+
+mod json;
+mod text;
+mod writer;
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, SystemTime};
+
+use ganger::cluster::Policy;
+use ganger::guard::{Notice, Verdict};
+use ganger::{Slot, WorkerId};
+
+use crate::args::LogFormat;
+use writer::Writer;
+
+/// Something to tell.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The gang is about to be started.
+    Starting {
+        name: String,
+        program: String,
+        policy: Policy,
+        workers: u32,
+        /// Why so many, if that was found out.
+        why: Option<String>,
+    },
+    /// A remark.
+    Note(String),
+    /// A remark on something that may not be as it was meant.
+    Warning(String),
+    /// What was typed cannot be run.
+    Unusable(String),
+    /// The command itself failed.
+    Failed(String),
+    /// A socket is open.
+    Listening { address: String },
+    /// Every slot has a ready worker for the first time.
+    Ready { workers: u32, after: Duration, pids: Vec<i32> },
+    /// What the guard noticed, but for [`Event::Ready`].
+    Noticed(Noticed),
+    /// A worker could not have a socket.
+    BindFailed { worker: WorkerId, pid: Option<i32>, address: String, error: io::Error },
+    /// A worker broke a rule.
+    Fault { worker: WorkerId, pid: Option<i32>, fault: String },
+    /// A signal came for something that this version does not have.
+    Absent { signal: &'static str, meaning: &'static str },
+    /// The gang is being stopped.
+    Stopping { signal: &'static str, workers: usize, at_once: bool },
+    /// The gang has ended, so long after the stop was asked for.
+    Ended { verdict: Verdict, after: Duration },
+}
+
+/// What the guard noticed, with what is known of the worker.
+#[derive(Debug)]
+pub(crate) struct Noticed {
+    pub(crate) notice: Notice,
+    pub(crate) pid: Option<i32>,
+    /// Whether it was ever ready.
+    pub(crate) was_ready: bool,
+    /// The last lines of its stderr, if it died.
+    pub(crate) last_words: Vec<String>,
+    /// Whether the gang's start was complete already.
+    pub(crate) complete: bool,
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// Writes events. It never waits for who reads them.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    format: LogFormat,
+    quiet: bool,
+    colour: bool,
+    writer: Writer,
+    /// Events that could not be written, and were not told of yet.
+    lost: Cell<u32>,
+}
+
+impl Reporter {
+    /// `quiet` leaves only warnings and errors.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
+    pub(crate) fn new(format: LogFormat, quiet: bool) -> io::Result<Self> {
+        let colour = wants_colour(io::stderr().is_terminal());
+        Ok(Self { format, quiet, colour, writer: Writer::new()?, lost: Cell::new(0) })
+    }
+
+    /// Tells of an event.
+    pub(crate) fn report(&self, event: &Event) {
+        if self.quiet && event.level() < Level::Warning {
+            return;
+        }
+        let lost = self.lost.get();
+        if lost > 0 {
+            let event = Event::Warning(format!("{lost} messages of ganger are missing: nobody read stderr"));
+            if !self.write(&event) {
+                return self.lost.set(lost + 1);
+            }
+            self.lost.set(0);
+        }
+        if !self.write(event) {
+            self.lost.set(1);
+        }
+    }
+
+    /// Waits for what is still to be written, if anybody reads it.
+    pub(crate) fn finish(self) {
+        self.writer.finish();
+    }
+
+    fn write(&self, event: &Event) -> bool {
+        let lines = match self.format {
+            LogFormat::Text => text::lines(event, self.colour),
+            LogFormat::Json => Some(json::line(event, SystemTime::now())),
+        };
+        lines.is_none_or(|lines| self.writer.write(lines))
+    }
+}
+
+/// Writes to stderr, by one call where the system can. Where nobody reads it there is nobody to tell.
+pub(crate) fn say(lines: &str) {
+    let _ = io::stderr().lock().write_all(lines.as_bytes());
+}
+
+/// What stands before a worker's lines: nothing, unless both outputs are a terminal's. A program's output
+/// that goes into a file or a pipe stays as it is.
+pub(crate) fn prefix() -> impl Fn(WorkerId, Slot) -> String + Send + 'static {
+    let terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
+    let colour = wants_colour(terminal);
+    move |worker, slot| match terminal {
+        true => text::prefix(worker, slot, colour),
+        false => String::new(),
+    }
+}
+
+/// <https://no-color.org>: any value but an empty one.
+fn wants_colour(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// As `--schedule` names it.
+fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::RoundRobin => "rr",
+        Policy::Shared => "shared",
+        _ => "other",
+    }
+}
+
+impl Event {
+    fn level(&self) -> Level {
+        match self {
+            Self::Starting { .. }
+            | Self::Note(_)
+            | Self::Listening { .. }
+            | Self::Ready { .. }
+            | Self::Stopping { .. }
+            | Self::Ended { verdict: Verdict::Stopped, .. } => Level::Info,
+            Self::Warning(_) | Self::BindFailed { .. } | Self::Fault { .. } | Self::Absent { .. } => {
+                Level::Warning
+            }
+            Self::Unusable(_) | Self::Failed(_) | Self::Ended { .. } => Level::Error,
+            Self::Noticed(noticed) => noticed.level(),
+        }
+    }
+}
+
+impl Noticed {
+    fn level(&self) -> Level {
+        use ganger::guard::Then;
+        match &self.notice {
+            Notice::Started { .. } | Notice::WorkerReady { .. } | Notice::GangReady { .. } => Level::Info,
+            Notice::Died { then: Then::GangEnds, .. } => Level::Error,
+            Notice::StartFailed { retry_in: None, .. } => Level::Error,
+            _ => Level::Warning,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Events as JSON objects, one a line. Every one has `time`, `level` and `event`; times are in seconds.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ganger::guard::{Illness, Notice, Then, Verdict, describe};
+use serde_json::{Value, json};
+
+use super::{Event, Level, Noticed};
+
+/// The event's line. `now` is when it is told.
+pub(super) fn line(event: &Event, now: SystemTime) -> String {
+    let level = match event.level() {
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    };
+    let (name, fields) = named(event);
+    let mut line = format!(r#"{{"time":"{}","level":"{level}","event":"{name}""#, rfc3339(now));
+    if let Value::Object(fields) = fields {
+        for (key, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+            // Writing to a string cannot fail.
+            let _ = write!(line, r#","{key}":{value}"#);
+        }
+    }
+    line.push_str("}\n");
+    line
+}
+
+/// The event's name and what else is known.
+fn named(event: &Event) -> (&'static str, Value) {
+    match event {
+        Event::Starting { name, program, policy, workers, why } => (
+            "starting",
+            json!({ "name": name, "program": program, "schedule": super::policy(*policy),
+                "workers": workers, "why": why }),
+        ),
+        Event::Note(text) => ("note", json!({ "message": text })),
+        Event::Warning(text) => ("warning", json!({ "message": text })),
+        Event::Unusable(text) => ("usage", json!({ "message": text })),
+        Event::Failed(text) => ("failed", json!({ "message": text })),
+        Event::Listening { address } => ("listening", json!({ "address": address })),
+        Event::Ready { workers, after, pids } => {
+            ("ready", json!({ "workers": workers, "after": seconds(*after), "pids": pids }))
+        }
+        Event::Noticed(noticed) => notice(noticed),
+        Event::BindFailed { worker, pid, address, error } => (
+            "bind-failed",
+            json!({ "worker": worker.0, "pid": pid, "address": address, "error": error.to_string() }),
+        ),
+        Event::Fault { worker, pid, fault } => {
+            ("worker-fault", json!({ "worker": worker.0, "pid": pid, "fault": fault }))
+        }
+        Event::Absent { signal, meaning } => {
+            ("signal-ignored", json!({ "signal": signal, "meaning": meaning }))
+        }
+        Event::Stopping { signal, workers, at_once } => {
+            ("stopping", json!({ "signal": signal, "workers": workers, "at_once": at_once }))
+        }
+        Event::Ended { verdict: Verdict::Stopped, after } => ("stopped", json!({ "after": seconds(*after) })),
+        Event::Ended { verdict: Verdict::FirstStart, .. } => {
+            ("ended", json!({ "why": "a worker died before any was ready" }))
+        }
+        Event::Ended { verdict: Verdict::CrashLoop { slot }, .. } => {
+            ("ended", json!({ "slot": slot.0, "why": "workers die as soon as they are started" }))
+        }
+    }
+}
+
+fn notice(Noticed { notice, pid, was_ready, last_words, .. }: &Noticed) -> (&'static str, Value) {
+    match notice {
+        Notice::Started { worker, slot } => {
+            ("worker-started", json!({ "worker": worker.0, "slot": slot.0, "pid": pid }))
+        }
+        Notice::WorkerReady { worker, slot, after } => (
+            "worker-ready",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
+        ),
+        Notice::NoSign { worker, slot, after } => (
+            "worker-no-sign",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
+        ),
+        Notice::Died { worker, slot, age, cause, then, .. } => {
+            let (replaced_by, retry_in) = match then {
+                Then::ReplacedBy(next) => (Some(next.0), None),
+                Then::RetryIn(pause) => (None, Some(seconds(*pause))),
+                Then::GangEnds | Then::Nothing => (None, None),
+            };
+            (
+                "worker-died",
+                json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "age": seconds(*age),
+                    "cause": describe(cause), "was_ready": was_ready, "replaced_by": replaced_by,
+                    "retry_in": retry_in, "last_words": last_words }),
+            )
+        }
+        Notice::Ill { worker, slot, illness, replaced_by } => {
+            let illness = match illness {
+                Illness::ChannelClosed => "channel-closed",
+                Illness::Leaving => "leaving",
+            };
+            (
+                "worker-ill",
+                json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "illness": illness,
+                    "replaced_by": replaced_by.map(|next| next.0) }),
+            )
+        }
+        Notice::Killed { worker, slot, after } => (
+            "worker-killed",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
+        ),
+        Notice::StartFailed { slot, error, retry_in } => {
+            ("start-failed", json!({ "slot": slot.0, "error": error, "retry_in": retry_in.map(seconds) }))
+        }
+        Notice::RestartsSpaced { limit } => {
+            ("restarts-spaced", json!({ "limit": limit.count, "within": seconds(limit.within) }))
+        }
+        other => ("notice", json!({ "message": format!("{other:?}") })),
+    }
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// `2026-01-31T23:59:59.123Z`.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// The date so many days after 1970-01-01: years are counted from March, so that leap days come last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_since_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * months_since_march + 2) / 5 + 1;
+    let month = if months_since_march < 10 { months_since_march + 3 } else { months_since_march - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use ganger::guard::Cause;
+    use ganger::{Slot, WorkerId};
+
+    use super::*;
+
+    #[test]
+    fn a_death() {
+        let notice = Notice::Died {
+            worker: WorkerId(3),
+            slot: Slot(1),
+            age: Duration::from_micros(12_345_678),
+            cause: Cause::Left,
+            then: Then::ReplacedBy(WorkerId(4)),
+        };
+        let last_words = vec!["boom \"x\"".to_owned()];
+        let event =
+            Event::Noticed(Noticed { notice, pid: Some(42), was_ready: true, last_words, complete: true });
+        let line = line(&event, UNIX_EPOCH + Duration::from_millis(1));
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line}");
+        let expected = json!({ "time": "1970-01-01T00:00:00.001Z", "level": "warning", "event": "worker-died",
+            "worker": 3, "slot": 1, "pid": 42, "age": 12.346, "cause": describe(&Cause::Left),
+            "was_ready": true, "replaced_by": 4, "last_words": ["boom \"x\""] });
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    }
+
+    #[test]
+    fn dates() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_200, "2024-03-01T00:00:00.000Z"),
+            (1_767_225_599, "2025-12-31T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Events as lines for people.
+
+use std::fmt::Write;
+use std::io;
+use std::time::Duration;
+
+use ganger::guard::{Illness, Notice, Then, Verdict, describe};
+use ganger::{Slot, WorkerId};
+
+use super::{Event, Level, Noticed};
+
+/// More pids than these are not told one by one.
+const PIDS: usize = 8;
+/// One colour a slot, over and over: cyan, magenta, green, blue, yellow, and their bright ones.
+const SLOTS: [u8; 10] = [36, 35, 32, 34, 33, 96, 95, 92, 94, 93];
+
+/// The event's line, and below it what belongs to it; none for what only machines want to know.
+pub(super) fn lines(event: &Event, colour: bool) -> Option<String> {
+    let mark = match (colour, event.level()) {
+        (false, _) => "ganger:".to_owned(),
+        (true, Level::Info) => painted(36, "ganger:"),
+        (true, Level::Warning) => painted(33, "ganger:"),
+        (true, Level::Error) => painted(31, "ganger:"),
+    };
+    let mut lines = format!("{mark} {}\n", sentence(event)?);
+    if let Event::Noticed(noticed) = event {
+        let words: Vec<&String> = noticed.last_words.iter().filter(|line| !line.trim().is_empty()).collect();
+        // Writing to a string cannot fail.
+        let _ = match words[..] {
+            [] => Ok(()),
+            [line] => writeln!(lines, "{mark}   its last words: {line}"),
+            _ => {
+                let _ = writeln!(lines, "{mark}   its last words:");
+                words.iter().try_for_each(|line| writeln!(lines, "{mark}     {line}"))
+            }
+        };
+    }
+    Some(lines)
+}
+
+/// What stands before a line of a worker.
+pub(super) fn prefix(worker: WorkerId, slot: Slot, colour: bool) -> String {
+    let prefix = format!("{worker} │");
+    match colour {
+        true => format!("{} ", painted(SLOTS[slot.0 as usize % SLOTS.len()], &prefix)),
+        false => format!("{prefix} "),
+    }
+}
+
+fn painted(colour: u8, text: &str) -> String {
+    format!("\x1b[{colour}m{text}\x1b[0m")
+}
+
+fn sentence(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Starting { name, program, policy, workers, why } => {
+            let why = why.as_ref().map(|why| format!("; auto: {why}")).unwrap_or_default();
+            let policy = super::policy(*policy);
+            format!("{name}: starting {} of {program} ({policy}{why})", many(*workers as usize))
+        }
+        Event::Note(text) | Event::Warning(text) | Event::Unusable(text) | Event::Failed(text) => {
+            text.clone()
+        }
+        Event::Listening { address } => format!("listening on {address}"),
+        Event::Ready { workers, after, pids } => {
+            let ready = format!("{} ready in {}", many(*workers as usize), time(*after));
+            match pids.len() {
+                0 => ready,
+                1 => format!("{ready} (pid {})", pids[0]),
+                2..=PIDS => format!("{ready} (pids {})", list(pids)),
+                more => format!("{ready} (pids {} and {} more)", list(&pids[..PIDS]), more - PIDS),
+            }
+        }
+        Event::Noticed(noticed) => return noticed_sentence(noticed),
+        Event::BindFailed { worker, pid, address, error } => {
+            format!("{} cannot listen on {address}: {}", who(*worker, *pid), bind_error(error))
+        }
+        Event::Fault { worker, pid, fault } => format!("{}: {fault}", who(*worker, *pid)),
+        Event::Absent { signal, meaning } => {
+            format!("{signal} is ignored: {meaning} is not in this version")
+        }
+        Event::Stopping { signal, at_once: true, .. } => format!("stopping at once ({signal} again)"),
+        Event::Stopping { signal, workers, .. } => format!("stopping ({signal}): {}", many(*workers)),
+        Event::Ended { verdict: Verdict::Stopped, after } => format!("stopped after {}", time(*after)),
+        // The death of the worker says it all.
+        Event::Ended { verdict: Verdict::FirstStart, .. } => return None,
+        Event::Ended { verdict: Verdict::CrashLoop { slot }, .. } => format!(
+            "giving up: the workers of slot {slot} die as soon as they are started, and no other is ready"
+        ),
+    })
+}
+
+fn noticed_sentence(Noticed { notice, pid, was_ready, complete, .. }: &Noticed) -> Option<String> {
+    Some(match notice {
+        // Of the first ones it is said when all are.
+        Notice::WorkerReady { .. } if !complete => return None,
+        Notice::WorkerReady { worker, after, .. } => {
+            format!("{} is ready after {}", who(*worker, *pid), time(*after))
+        }
+        Notice::NoSign { worker, after, .. } => format!(
+            "{} has given no sign that it is ready for {} (it neither listens through the cluster nor sends \
+             the message `ready`): taken as ready",
+            who(*worker, *pid),
+            time(*after)
+        ),
+        Notice::Died { worker, age, cause, then, .. } => {
+            let who = who(*worker, *pid);
+            let cause = describe(cause);
+            let died = match was_ready {
+                false if *then == Then::GangEnds => format!("{who} died before it was ready"),
+                false => format!("{who} died {} after its start", time(*age)),
+                true => format!("{who} died after {}", time(*age)),
+            };
+            match then {
+                Then::ReplacedBy(next) => format!("{died}: {cause}; replaced by worker {next}"),
+                Then::RetryIn(pause) => format!("{died}: {cause}; trying again in {}", time(*pause)),
+                Then::GangEnds | Then::Nothing => format!("{died}: {cause}"),
+            }
+        }
+        Notice::Ill { worker, illness, replaced_by, .. } => {
+            let what = match illness {
+                Illness::ChannelClosed => "has closed its channel and lives on",
+                Illness::Leaving => "leaves of its own accord",
+            };
+            let replaced = replaced_by.map(|next| format!("; replaced by worker {next}")).unwrap_or_default();
+            format!("{} {what}: it may finish what it has{replaced}", who(*worker, *pid))
+        }
+        Notice::Killed { worker, after, .. } => {
+            format!("{} did not leave within {}: killed", who(*worker, *pid), time(*after))
+        }
+        Notice::StartFailed { slot, error, retry_in } => {
+            let retry = retry_in.map(|pause| format!("; trying again in {}", time(pause)));
+            format!("{error} (slot {slot}){}", retry.unwrap_or_default())
+        }
+        Notice::RestartsSpaced { limit } => format!(
+            "more than {} restarts within {}: from now on they are at least 1 s apart (--restart-limit)",
+            limit.count,
+            time(limit.within)
+        ),
+        // The deaths and the readiness around it say the same.
+        Notice::Started { .. } | Notice::GangReady { .. } => return None,
+        _ => return None,
+    })
+}
+
+fn who(worker: WorkerId, pid: Option<i32>) -> String {
+    match pid {
+        Some(pid) => format!("worker {worker} (pid {pid})"),
+        None => format!("worker {worker}"),
+    }
+}
+
+fn bind_error(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program has it".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
+        io::ErrorKind::PermissionDenied => {
+            "no permission (ports below 1024 need root or CAP_NET_BIND_SERVICE)".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn many(workers: usize) -> String {
+    if workers == 1 { "1 worker".into() } else { format!("{workers} workers") }
+}
+
+fn list(pids: &[i32]) -> String {
+    pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// As long as it is worth knowing: `0.004 s`, `0.09 s`, `3.1 s`, `25 s`, `12 min`, `5 h`, `3 days`.
+fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..0.01 => format!("{seconds:.3} s"),
+        ..1.0 => format!("{seconds:.2} s"),
+        ..10.0 if time.subsec_millis() >= 50 => format!("{seconds:.1} s"),
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.0} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ganger::cluster::Policy;
+    use ganger::guard::{Cause, Limit};
+
+    use super::*;
+
+    fn check(event: Event, expected: &str) {
+        let expected = expected.lines().map(|line| format!("ganger: {}\n", line.trim_start_matches('|')));
+        assert_eq!(lines(&event, false), Some(expected.collect()));
+    }
+
+    fn noticed(notice: Notice, was_ready: bool, last_words: &[&str]) -> Event {
+        let last_words = last_words.iter().map(|&line| line.to_owned()).collect();
+        Event::Noticed(Noticed { notice, pid: Some(42), was_ready, last_words, complete: true })
+    }
+
+    fn death(then: Then, age: f64) -> Notice {
+        let age = Duration::from_secs_f64(age);
+        Notice::Died { worker: WorkerId(3), slot: Slot(0), age, cause: Cause::Left, then }
+    }
+
+    #[test]
+    fn a_life() {
+        let starting = |why: Option<&str>, workers| Event::Starting {
+            name: "shop".into(),
+            program: "node app.js".into(),
+            policy: Policy::Shared,
+            workers,
+            why: why.map(str::to_owned),
+        };
+        check(starting(None, 1), "shop: starting 1 worker of node app.js (shared)");
+        check(starting(Some("2 CPUs"), 2), "shop: starting 2 workers of node app.js (shared; auto: 2 CPUs)");
+        let ready = |pids| Event::Ready { workers: 2, after: Duration::from_millis(91), pids };
+        check(ready(vec![4, 5]), "2 workers ready in 0.09 s (pids 4, 5)");
+        check(
+            ready((1..20).collect()),
+            "2 workers ready in 0.09 s (pids 1, 2, 3, 4, 5, 6, 7, 8 and 11 more)",
+        );
+        check(
+            Event::Stopping { signal: "SIGTERM", workers: 2, at_once: false },
+            "stopping (SIGTERM): 2 workers",
+        );
+        check(
+            Event::Stopping { signal: "SIGINT", workers: 2, at_once: true },
+            "stopping at once (SIGINT again)",
+        );
+        check(
+            Event::Ended { verdict: Verdict::Stopped, after: Duration::from_millis(3) },
+            "stopped after 0.003 s",
+        );
+    }
+
+    #[test]
+    fn deaths_with_their_last_words() {
+        let left = describe(&Cause::Left);
+        check(
+            noticed(death(Then::ReplacedBy(WorkerId(4)), 12.0), true, &[]),
+            &format!("worker 3 (pid 42) died after 12 s: {left}; replaced by worker 4"),
+        );
+        check(
+            noticed(death(Then::RetryIn(Duration::from_millis(200)), 0.1), false, &["boom"]),
+            &format!(
+                "worker 3 (pid 42) died 0.10 s after its start: {left}; trying again in 0.20 s\n\
+                 |  its last words: boom"
+            ),
+        );
+        check(
+            noticed(death(Then::GangEnds, 0.1), false, &["a", "", "b"]),
+            &format!(
+                "worker 3 (pid 42) died before it was ready: {left}\n\
+                 |  its last words:\n|    a\n|    b"
+            ),
+        );
+    }
+
+    #[test]
+    fn other_notices() {
+        let limit = Limit { count: 60, within: Duration::from_secs(60) };
+        check(
+            noticed(Notice::RestartsSpaced { limit }, false, &[]),
+            "more than 60 restarts within 60 s: from now on they are at least 1 s apart (--restart-limit)",
+        );
+        check(
+            Event::BindFailed {
+                worker: WorkerId(1),
+                pid: None,
+                address: ":80".into(),
+                error: io::ErrorKind::AddrInUse.into(),
+            },
+            "worker 1 cannot listen on :80: another program has it",
+        );
+        check(
+            Event::Absent { signal: "SIGHUP", meaning: "the reload" },
+            "SIGHUP is ignored: the reload is not in this version",
+        );
+        let started = Notice::Started { worker: WorkerId(1), slot: Slot(0) };
+        assert_eq!(lines(&noticed(started, false, &[]), false), None);
+    }
+
+    #[test]
+    fn colours() {
+        assert_eq!(prefix(WorkerId(12), Slot(1), false), "12 │ ");
+        assert_eq!(prefix(WorkerId(12), Slot(1), true), "\x1b[35m12 │\x1b[0m ");
+        let warning = lines(&Event::Warning("x".into()), true);
+        assert_eq!(warning.as_deref(), Some("\x1b[33mganger:\x1b[0m x\n"));
+    }
+
+    #[test]
+    fn times() {
+        let cases = [
+            (0.0, "0.000 s"),
+            (0.0912, "0.09 s"),
+            (3.14, "3.1 s"),
+            (2.0, "2 s"),
+            (25.4, "25 s"),
+            (130.0, "2 min"),
+            (7300.0, "2 h"),
+            (200_000.0, "2 days"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(time(Duration::from_secs_f64(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! `ganger run`: the gang in the foreground, from what was typed to the exit status.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use ganger::WorkerId;
+use ganger::cluster::{CLUSTER_SCHED_POLICY, Policy, Primary, Settings};
+use ganger::guard::{Config, Guard, Notice, Output, Report, Then, Verdict};
+use ganger::process::Stdio;
+
+use crate::args::{self, Run, Workers};
+use crate::program::{self, Note, Program, Typed, Unusable};
+use crate::report::{self, Event, Noticed, Reporter};
+use crate::signals::{Request, Signals};
+use crate::{FAILED, USAGE, workers};
+
+/// Runs the gang until it ends. `typed` is the whole command line.
+pub(crate) fn run(options: &Run, typed: &[OsString]) -> ExitCode {
+    let reporter = match Reporter::new(options.log_format, options.quiet) {
+        Ok(reporter) => reporter,
+        Err(error) => {
+            report::say(&format!("ganger: cannot start a thread: {error}\n"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let code = match supervise(options, typed, &reporter) {
+        Ok(Verdict::Stopped) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(FAILED),
+        Err(error) if error.is::<Unusable>() => {
+            reporter.report(&Event::Unusable(error.to_string()));
+            ExitCode::from(USAGE)
+        }
+        Err(error) => {
+            reporter.report(&Event::Failed(format!("{error:#}")));
+            ExitCode::from(FAILED)
+        }
+    };
+    reporter.finish();
+    code
+}
+
+fn supervise(options: &Run, typed: &[OsString], reporter: &Reporter) -> Result<Verdict> {
+    // A limit that cannot be raised is only smaller than it could be.
+    let _ = ganger::sys::fd::raise_nofile();
+    let program = resolve(options)?;
+    if let Some(option) = args::misplaced(typed, &options.command) {
+        reporter.report(&Event::Warning(format!(
+            "{0} stands behind the program and goes to it: write ganger's options before it, or `--` before \
+             it if {0} is the program's",
+            option.display()
+        )));
+    }
+    for note in &program.notes {
+        reporter.report(&match note {
+            Note::Info(text) => Event::Note(text.clone()),
+            Note::Warning(text) => Event::Warning(text.clone()),
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot make the event loop")?;
+    runtime.block_on(async {
+        let signals = Signals::new().context("cannot listen to signals")?;
+        let guard = start(options, program, reporter)?;
+        Ok(Gang::new(guard, reporter).until_its_end(signals).await)
+    })
+}
+
+/// What is to be executed.
+fn resolve(options: &Run) -> Result<Program> {
+    let cwd = std::env::current_dir().context("the working directory is gone")?;
+    let given = options.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+    let path = given.or_else(|| std::env::var_os("PATH")).unwrap_or_else(|| "/bin:/usr/bin".into());
+    let typed = Typed { command: &options.command, runtime: &options.runtime, cwd: &cwd, path: &path };
+    Ok(program::resolve(typed)?)
+}
+
+/// Sets the gang up; its workers are started when it is awaited.
+fn start(options: &Run, program: Program, reporter: &Reporter) -> Result<Guard> {
+    let (count, why) = match options.workers {
+        Workers::Count(count) => (count, None),
+        Workers::Auto => {
+            let count = workers::auto();
+            (count.workers, Some(count.why))
+        }
+    };
+    let mut settings = Settings::new(program.program);
+    settings.args = program.args;
+    settings.cwd = program.cwd;
+    settings.channel = program.channel;
+    // What is typed wins over what a package's script sets.
+    settings.env = program.env.into_iter().chain(options.env.iter().cloned()).collect();
+    settings.policy = options.schedule.unwrap_or_else(|| inherited_policy(reporter));
+    settings.output = Stdio::Pipe;
+    settings.name = options.name.clone().unwrap_or(program.name);
+    settings.workers = count;
+
+    let mut config = Config::default();
+    config.workers = count;
+    config.stop_timeout = options.stop_timeout;
+    config.restart_limit = options.restart_limit.0;
+    config.channel = settings.channel;
+    config.seed = seed();
+
+    reporter.report(&Event::Starting {
+        name: settings.name.clone(),
+        program: command_line(&settings),
+        policy: settings.policy,
+        workers: count,
+        why,
+    });
+    let primary = Primary::new(settings).context("cannot start the primary")?;
+    let output = Output::new(report::prefix()).context("cannot pass on the workers' output")?;
+    Ok(Guard::new(primary, config, Some(output)))
+}
+
+fn inherited_policy(reporter: &Reporter) -> Policy {
+    let inherited = std::env::var_os(CLUSTER_SCHED_POLICY);
+    match inherited.as_deref().map(OsStr::to_str) {
+        Some(Some("none")) => Policy::Shared,
+        None | Some(Some("rr" | "")) => Policy::RoundRobin,
+        Some(_) => {
+            // Node says nothing and takes its default.
+            let text = format!("{CLUSTER_SCHED_POLICY} is neither rr nor none: the schedule is rr");
+            reporter.report(&Event::Warning(text));
+            Policy::RoundRobin
+        }
+    }
+}
+
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) ^ now.as_secs() << 32 ^ u64::from(std::process::id())
+}
+
+/// For people: words with white space in them are quoted.
+fn command_line(settings: &Settings) -> String {
+    let words = std::iter::once(&settings.program).chain(&settings.args).map(|word| {
+        let word = word.to_string_lossy();
+        if word.is_empty() || word.contains(char::is_whitespace) { format!("'{word}'") } else { word.into() }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A running gang and what is told about it.
+struct Gang<'a> {
+    guard: Guard,
+    reporter: &'a Reporter,
+    /// Workers that were started and whose death was not told yet.
+    alive: BTreeSet<WorkerId>,
+    /// Those among them that have been ready.
+    ready: BTreeSet<WorkerId>,
+    /// Whether every slot has been ready.
+    complete: bool,
+    stopping: Option<Instant>,
+}
+
+impl<'a> Gang<'a> {
+    fn new(guard: Guard, reporter: &'a Reporter) -> Self {
+        let (alive, ready) = (BTreeSet::new(), BTreeSet::new());
+        Self { guard, reporter, alive, ready, complete: false, stopping: None }
+    }
+
+    async fn until_its_end(mut self, mut signals: Signals) -> Verdict {
+        loop {
+            tokio::select! {
+                request = signals.next() => self.requested(request),
+                report = self.guard.next() => match report {
+                    Some(Report::End(verdict)) => {
+                        let after = self.stopping.map(|since| since.elapsed()).unwrap_or_default();
+                        self.reporter.report(&Event::Ended { verdict, after });
+                        return verdict;
+                    }
+                    Some(report) => self.reported(report),
+                    None => return Verdict::Stopped,
+                },
+            }
+        }
+    }
+
+    fn requested(&mut self, request: Request) {
+        match request {
+            Request::Stop(signal) => {
+                let at_once = self.stopping.is_some();
+                self.stopping.get_or_insert_with(Instant::now);
+                self.reporter.report(&Event::Stopping { signal, workers: self.alive.len(), at_once });
+                self.guard.stop();
+            }
+            Request::Absent { signal, meaning } => {
+                self.reporter.report(&Event::Absent { signal, meaning });
+            }
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        let event = match report {
+            Report::Notice { notice, last_words } => return self.noticed(notice, last_words),
+            Report::Listening { address } => Event::Listening { address },
+            Report::BindFailed { worker, address, error } => {
+                Event::BindFailed { worker, pid: self.guard.pid(worker), address, error }
+            }
+            Report::Fault { worker, fault } => Event::Fault { worker, pid: self.guard.pid(worker), fault },
+            // A worker's messages are for the program's own primary, and this one has nothing to say to them.
+            _ => return,
+        };
+        self.reporter.report(&event);
+    }
+
+    fn noticed(&mut self, notice: Notice, last_words: Vec<String>) {
+        let mut was_ready = false;
+        let worker = match &notice {
+            Notice::Started { worker, .. } => {
+                self.alive.insert(*worker);
+                Some(*worker)
+            }
+            Notice::WorkerReady { worker, .. } => {
+                self.ready.insert(*worker);
+                Some(*worker)
+            }
+            Notice::Died { worker, then, .. } => {
+                self.alive.remove(worker);
+                was_ready = self.ready.remove(worker);
+                if let Then::ReplacedBy(next) = then {
+                    self.alive.insert(*next);
+                }
+                Some(*worker)
+            }
+            Notice::NoSign { worker, .. } | Notice::Ill { worker, .. } | Notice::Killed { worker, .. } => {
+                Some(*worker)
+            }
+            Notice::GangReady { workers, after } => {
+                let pids = self.ready.iter().filter_map(|worker| self.guard.pid(*worker)).collect();
+                let event = Event::Ready { workers: *workers, after: *after, pids };
+                self.complete = true;
+                return self.reporter.report(&event);
+            }
+            _ => None,
+        };
+        let pid = worker.and_then(|worker| self.guard.pid(worker));
+        self.reporter.report(&Event::Noticed(Noticed {
+            notice,
+            pid,
+            was_ready,
+            last_words,
+            complete: self.complete,
+        }));
+    }
+}

@@ -1,0 +1,14 @@
+//! The command as its users meet it: started as a process, with real Node workers, judged by its exit
+//! status, its lines and what clients get.
+
+mod abuse;
+mod golden;
+mod guard;
+mod harness;
+mod input;
+mod load;
+mod node;
+mod output;
+mod program;
+mod serve;
+mod stop;
