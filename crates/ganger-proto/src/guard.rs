@@ -231,10 +231,10 @@ impl Guard {
         matches!(self.phase, Phase::Ending(_) | Phase::Ended)
     }
 
-    /// How many slots have a ready worker.
+    /// How many slots have a ready worker. One whose channel has closed is not: it serves nobody new.
     pub fn ready(&self) -> usize {
-        let ready = |worker: &WorkerId| self.wards.get(worker).is_some_and(|ward| ward.ready.is_some());
-        self.slots.iter().filter(|place| place.occupant.as_ref().is_some_and(ready)).count()
+        let occupants = self.slots.iter().filter_map(|place| self.wards.get(&place.occupant?));
+        occupants.filter(|ward| ward.ready.is_some() && ward.silent_since.is_none()).count()
     }
 
     /// Something happened.
@@ -559,10 +559,11 @@ impl Guard {
 
     fn finish_if_empty(&mut self) {
         let starting = self.slots.iter().any(|place| place.starting);
-        if self.wards.is_empty() && !starting {
-            if let Phase::Ending(verdict) = std::mem::replace(&mut self.phase, Phase::Ended) {
-                self.actions.push_back(Action::End(verdict));
-            }
+        if self.wards.is_empty()
+            && !starting
+            && let Phase::Ending(verdict) = std::mem::replace(&mut self.phase, Phase::Ended)
+        {
+            self.actions.push_back(Action::End(verdict));
         }
     }
 

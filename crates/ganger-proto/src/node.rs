@@ -7,7 +7,7 @@
 mod cluster;
 mod object;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use memchr::{memchr, memmem};
 use serde::{Deserialize, Serialize};
@@ -111,7 +111,7 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
     let Some(cmd) = fields.text(Field::Cmd).filter(|cmd| is_internal(cmd)) else {
         return Ok(Line::User(line));
     };
-    Ok(match cmd.as_str() {
+    Ok(match &*cmd {
         "NODE_HANDLE" => Line::Handle {
             kind: HandleKind::read(&fields),
             message: fields.raw(Field::Msg).map_or("", RawValue::get),
@@ -157,15 +157,15 @@ impl HandleKind {
 
     fn read(fields: &Fields<'_>) -> Result<Self, String> {
         let name = fields.text(Field::Type).unwrap_or_default();
-        Ok(match name.as_str() {
+        Ok(match &*name {
             "net.Native" => Self::NetNative,
             "net.Server" => Self::NetServer,
-            "net.Socket" => Self::NetSocket { key: fields.text(Field::Key) },
+            "net.Socket" => Self::NetSocket { key: fields.text(Field::Key).map(Cow::into_owned) },
             "dgram.Native" => Self::DgramNative,
             "dgram.Socket" => {
                 Self::DgramSocket { v6: fields.text(Field::DgramType).as_deref() == Some("udp6") }
             }
-            _ => return Err(name),
+            _ => return Err(name.into_owned()),
         })
     }
 }
@@ -202,8 +202,13 @@ impl<'a> Fields<'a> {
         self.0[field as usize].filter(|raw| raw.get() != "null")
     }
 
-    fn text(&self, field: Field) -> Option<String> {
-        serde_json::from_str(self.raw(field)?.get()).ok()
+    fn text(&self, field: Field) -> Option<Cow<'a, str>> {
+        let raw = self.raw(field)?.get();
+        let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+        if !inner.contains('\\') {
+            return Some(inner.into());
+        }
+        serde_json::from_str::<String>(raw).ok().map(Cow::from)
     }
 
     /// A number, however written (`3`, `3.0`, `"3"`).

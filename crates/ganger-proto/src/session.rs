@@ -17,6 +17,7 @@
 
 use std::collections::VecDeque;
 
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -143,7 +144,8 @@ pub enum Event<H> {
         /// What came with it.
         handle: Option<H>,
     },
-    /// The peer has the handle; our copy comes back.
+    /// The peer has the handle, or may have it (after a [`Fault`] that [is fatal](Fault::is_fatal) its answer
+    /// is not read any more); our copy comes back.
     Delivered {
         /// [`Attachment::tag`].
         tag: u64,
@@ -239,7 +241,8 @@ struct Frame {
 #[derive(Debug, Serialize, Deserialize)]
 struct Pending<H> {
     attachment: Attachment<H>,
-    message: String,
+    /// What it travels with, kept for as long as it may have to be sent again.
+    message: Option<String>,
     retransmissions: u32,
 }
 
@@ -292,6 +295,15 @@ impl<H> Session<H> {
         if self.phase == Phase::Closed {
             return;
         }
+        // A descriptor rides on the first byte of its message. So the end of an earlier line does not own
+        // one that came now, if another line begins behind it: its own was lost.
+        let begun = self.lines.pending() > 0;
+        let next = memchr(b'\n', bytes).map(|end| end + 1).filter(|next| begun && *next < bytes.len());
+        let (earlier, bytes) = bytes.split_at(next.unwrap_or(0));
+        self.feed(earlier);
+        if self.phase == Phase::Closed {
+            return;
+        }
         for handle in handles {
             if self.arrived.len() == MAX_ARRIVED {
                 self.fault(Fault::Unannounced { count: 1 });
@@ -299,18 +311,7 @@ impl<H> Session<H> {
                 self.arrived.push_back(handle);
             }
         }
-        let mut lines = std::mem::take(&mut self.lines);
-        let fed = lines.feed(bytes, |line| self.handle_line(line));
-        self.lines = lines;
-        if let Err(too_long) = fed {
-            self.fault(Fault::TooLong { limit: too_long.limit });
-        }
-        // A descriptor arrives with the chunk in which its line begins or goes on, never before.
-        if self.lines.pending() == 0 && !self.arrived.is_empty() {
-            let count = self.arrived.len();
-            self.arrived.clear();
-            self.fault(Fault::Unannounced { count });
-        }
+        self.feed(bytes);
     }
 
     /// The peer closed its end, or reading failed: Node treats both alike.
@@ -433,6 +434,21 @@ impl<H> Session<H> {
         }
     }
 
+    fn feed(&mut self, bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.lines);
+        let fed = lines.feed(bytes, |line| self.handle_line(line));
+        self.lines = lines;
+        if let Err(too_long) = fed {
+            self.fault(Fault::TooLong { limit: too_long.limit });
+        }
+        // A descriptor arrives with the chunk in which its line begins or goes on, never before.
+        if self.lines.pending() == 0 && !self.arrived.is_empty() {
+            let count = self.arrived.len();
+            self.arrived.clear();
+            self.fault(Fault::Unannounced { count });
+        }
+    }
+
     fn handle_line(&mut self, line: &[u8]) {
         if self.phase == Phase::Closed {
             return;
@@ -492,13 +508,14 @@ impl<H> Session<H> {
         let again =
             pending.attachment.order == Order::Barrier && pending.retransmissions < MAX_RETRANSMISSIONS;
         let Attachment { tag, .. } = pending.attachment;
-        if received {
-            self.events.push_back(Event::Delivered { tag, handle: pending.attachment.handle });
-        } else if again && self.phase != Phase::Closed {
-            pending.retransmissions += 1;
-            self.put_on_wire(pending);
-        } else {
-            self.events.push_back(Event::Returned { tag, handle: pending.attachment.handle });
+        match pending.message.take() {
+            _ if received => {
+                self.events.push_back(Event::Delivered { tag, handle: pending.attachment.handle });
+            }
+            Some(message) if again => {
+                self.put_on_wire(&message, pending.attachment, pending.retransmissions + 1);
+            }
+            _ => self.events.push_back(Event::Returned { tag, handle: pending.attachment.handle }),
         }
         while self.held.front().is_some_and(|held| self.may_leave(held.attachment.as_ref())) {
             if let Some(Held { message, attachment }) = self.held.pop_front() {
@@ -520,20 +537,19 @@ impl<H> Session<H> {
 
     fn emit(&mut self, message: &str, attachment: Option<Attachment<H>>) {
         match attachment {
-            Some(attachment) => {
-                self.put_on_wire(Pending { attachment, message: message.into(), retransmissions: 0 });
-            }
+            Some(attachment) => self.put_on_wire(message, attachment, 0),
             None => self.append(message),
         }
     }
 
-    fn put_on_wire(&mut self, pending: Pending<H>) {
-        let mut bytes = Vec::with_capacity(pending.message.len() + 64);
-        node::write_handle(&mut bytes, &pending.attachment.kind, &pending.message);
+    fn put_on_wire(&mut self, message: &str, attachment: Attachment<H>, retransmissions: u32) {
+        let mut bytes = Vec::with_capacity(message.len() + 64);
+        node::write_handle(&mut bytes, &attachment.kind, message);
         bytes.push(b'\n');
         self.queued += bytes.len();
         self.out.push_back(Frame { bytes, carries_handle: true });
-        self.pending.push_back(pending);
+        let message = (attachment.order == Order::Barrier).then(|| message.into());
+        self.pending.push_back(Pending { attachment, message, retransmissions });
     }
 
     /// A plain line may share a write with the plain lines before it, never with a handle.
@@ -558,8 +574,17 @@ impl<H> Session<H> {
     }
 
     fn fault(&mut self, fault: Fault) {
-        let fatal = fault.is_fatal();
+        let (fatal, all_read) = (fault.is_fatal(), matches!(fault, Fault::Truncated { .. }));
         self.events.push_back(Event::Fault(fault));
+        if fatal && !all_read {
+            // Their ACKs may stand in what nobody reads any more.
+            for Pending { attachment: Attachment { tag, handle, .. }, .. } in
+                self.pending.drain(..self.departed)
+            {
+                self.events.push_back(Event::Delivered { tag, handle });
+            }
+            self.departed = 0;
+        }
         if fatal {
             self.close();
         }

@@ -14,8 +14,9 @@
 //! query is answered once. What a worker says about a socket that it does not hold changes nothing.
 
 mod query;
+mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct Primary<C> {
     sockets: BTreeMap<SocketId, Socket<C>>,
     /// Whether somebody is about to fill a vacant slot: idle sockets stay open for the newcomer.
     replacements_due: bool,
+    /// What could not be bound, and was told: whoever asks next meets the same and need not be told of again.
+    unbound: BTreeSet<ListenerKey>,
     counters: Counters,
     last_worker: u32,
     last_socket: u32,
@@ -84,6 +87,7 @@ impl<C> Primary<C> {
             workers: BTreeMap::new(),
             sockets: BTreeMap::new(),
             replacements_due: false,
+            unbound: BTreeSet::new(),
             counters: Counters::default(),
             last_worker: 0,
             last_socket: 0,
@@ -232,7 +236,7 @@ impl<C> Primary<C> {
             Input::Returned { worker, seq, connection } => {
                 match self.take_hand_off(worker, seq) {
                     Some(hand_off) => self.refused(now, worker, hand_off, connection),
-                    None => self.drop_connection(connection, Fate::Orphaned),
+                    None => self.orphan(connection),
                 };
             }
             Input::ChannelClosed { worker, undelivered } => {
@@ -259,79 +263,6 @@ impl<C> Primary<C> {
                     self.drop_connection(connection, Fate::Touched);
                 }
             }
-        }
-    }
-
-    /// The same primary with other handles: for moving it into another program.
-    pub fn map_handles<D>(self, mut map: impl FnMut(C) -> D) -> Primary<D> {
-        let waiting = |old: Waiting<C>, map: &mut dyn FnMut(C) -> D| Waiting {
-            connection: map(old.connection),
-            refused_by: old.refused_by,
-        };
-        let workers = self.workers.into_iter().map(|(id, old)| {
-            let under_way = old.under_way.into_iter().map(|hand_off| HandOff {
-                seq: hand_off.seq,
-                socket: hand_off.socket,
-                since: hand_off.since,
-                refused_by: hand_off.refused_by,
-                connection: hand_off.connection.map(&mut map),
-                acknowledged: hand_off.acknowledged,
-            });
-            let under_way = under_way.collect();
-            let Worker { slot, state, capabilities, draining, exited_after_disconnect, .. } = old;
-            let (channel_open, reaped) = (old.channel_open, old.reaped);
-            (
-                id,
-                Worker {
-                    slot,
-                    state,
-                    capabilities,
-                    draining,
-                    exited_after_disconnect,
-                    channel_open,
-                    reaped,
-                    under_way,
-                },
-            )
-        });
-        let workers = workers.collect();
-        let sockets = self.sockets.into_iter().map(|(id, old)| {
-            let pending = old.pending.into_iter().map(|old| waiting(old, &mut map)).collect();
-            let parked = old.parked.into_iter();
-            let parked =
-                parked.map(|old| Parked { until: old.until, waiting: waiting(old.waiting, &mut map) });
-            let parked = parked.collect();
-            let Socket {
-                key, slot, target, data, dispatched, state, holders, schedule, accepting, idle, ..
-            } = old;
-            let socket = Socket {
-                key,
-                slot,
-                target,
-                data,
-                dispatched,
-                state,
-                holders,
-                schedule,
-                pending,
-                parked,
-                accepting,
-                idle,
-            };
-            (id, socket)
-        });
-        let sockets = sockets.collect();
-        let effects = self.effects.into_iter().map(|effect| effect.map_handle(&mut map)).collect();
-        Primary {
-            policy: self.policy,
-            workers,
-            sockets,
-            replacements_due: self.replacements_due,
-            counters: self.counters,
-            last_worker: self.last_worker,
-            last_socket: self.last_socket,
-            next_seq: self.next_seq,
-            effects,
         }
     }
 
@@ -395,7 +326,7 @@ impl<C> Primary<C> {
                 hand_off.acknowledged = true;
                 hand_off.connection = Some(connection);
             }
-            None => self.drop_connection(connection, Fate::Orphaned),
+            None => self.orphan(connection),
         }
     }
 
@@ -412,7 +343,7 @@ impl<C> Primary<C> {
         if accepted {
             self.counters.served += 1;
             self.drop_connection(connection, Fate::Accepted);
-            self.dispatch(now, hand_off.socket);
+            self.dispatch_after(now, hand_off.socket, hand_off.since);
         } else {
             hand_off.acknowledged = false;
             self.refused(now, id, hand_off, connection);
@@ -435,9 +366,9 @@ impl<C> Primary<C> {
         match self.sockets.get_mut(&hand_off.socket) {
             Some(socket) => {
                 socket.pending.push_front(Waiting { connection, refused_by: hand_off.refused_by });
-                self.dispatch(now, hand_off.socket);
+                self.dispatch_after(now, hand_off.socket, hand_off.since);
             }
-            None => self.drop_connection(connection, Fate::Orphaned),
+            None => self.orphan(connection),
         }
     }
 
@@ -446,7 +377,7 @@ impl<C> Primary<C> {
             let worker = self.workers.get_mut(&id);
             match worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq)) {
                 Some(hand_off) => hand_off.connection = Some(connection),
-                None => self.drop_connection(connection, Fate::Orphaned),
+                None => self.orphan(connection),
             }
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
@@ -488,7 +419,7 @@ impl<C> Primary<C> {
                 self.counters.rescued += 1;
                 socket.pending.push_front(Waiting { connection, refused_by: hand_off.refused_by });
             } else {
-                self.drop_connection(connection, Fate::Orphaned);
+                self.orphan(connection);
             }
         }
         self.dispatch_all(now);
@@ -503,7 +434,7 @@ impl<C> Primary<C> {
 
     fn enqueue(&mut self, now: Time, socket: SocketId, connection: C, first: bool) {
         let Some(entry) = self.sockets.get_mut(&socket) else {
-            return self.drop_connection(connection, Fate::Orphaned);
+            return self.orphan(connection);
         };
         let waiting = Waiting { connection, refused_by: Vec::new() };
         if first {
@@ -519,11 +450,18 @@ impl<C> Primary<C> {
         ids.into_iter().for_each(|id| self.dispatch(now, id));
     }
 
+    /// A hand-off of this age has ended. Had it stalled its worker, that one has room at all its sockets.
+    fn dispatch_after(&mut self, now: Time, id: SocketId, since: Time) {
+        if now - since > STALLED_AFTER { self.dispatch_all(now) } else { self.dispatch(now, id) }
+    }
+
     /// Hands out what waits at a socket, as far as workers have room.
     fn dispatch(&mut self, now: Time, id: SocketId) {
+        // What only some may have must not hold up what is behind it.
+        let mut passed_over = 0;
         loop {
             let Some(socket) = self.sockets.get_mut(&id) else { return };
-            let Some(waiting) = socket.pending.pop_front() else { break };
+            let Some(waiting) = socket.pending.remove(passed_over) else { break };
             let workers = &self.workers;
             let stalled = |worker: WorkerId| {
                 let oldest = workers.get(&worker).and_then(|worker| worker.under_way.front());
@@ -533,15 +471,18 @@ impl<C> Primary<C> {
             if let Some(worker) = socket.schedule.pick(may_have) {
                 self.hand_over(now, worker, id, waiting);
             } else if socket.holders.is_empty() && socket.is_closing() {
-                self.counters.orphaned += 1;
-                self.drop_connection(waiting.connection, Fate::Orphaned);
+                self.orphan(waiting.connection);
             } else if !socket.holders.is_empty()
                 && socket.holders.iter().all(|holder| waiting.refused_by.contains(holder))
             {
                 socket.parked.push_back(Parked { until: now + REFUSED_FOR, waiting });
             } else {
-                socket.pending.push_front(waiting);
-                break;
+                let nobody_has_room = waiting.refused_by.is_empty();
+                socket.pending.insert(passed_over, waiting);
+                if nobody_has_room {
+                    break;
+                }
+                passed_over += 1;
             }
         }
         self.settle(id);
@@ -566,7 +507,7 @@ impl<C> Primary<C> {
         let seq = self.take_seq();
         let (Some(worker), Some(socket)) = (self.workers.get_mut(&id), self.sockets.get_mut(&socket_id))
         else {
-            return self.drop_connection(waiting.connection, Fate::Orphaned);
+            return self.orphan(waiting.connection);
         };
         socket.schedule.handed(id);
         worker.under_way.push_back(HandOff {
@@ -601,6 +542,11 @@ impl<C> Primary<C> {
         }
     }
 
+    fn orphan(&mut self, connection: C) {
+        self.counters.orphaned += 1;
+        self.drop_connection(connection, Fate::Orphaned);
+    }
+
     fn drop_connection(&mut self, connection: C, fate: Fate) {
         self.effects.push_back(Effect::Drop { connection, fate });
     }
@@ -618,25 +564,5 @@ impl<C> Primary<C> {
 
     fn event(&mut self, event: Event) {
         self.effects.push_back(Effect::Event(event));
-    }
-}
-
-impl<C> Effect<C> {
-    fn map_handle<D>(self, map: &mut impl FnMut(C) -> D) -> Effect<D> {
-        match self {
-            Self::Send { worker, message } => Effect::Send { worker, message },
-            Self::SendSocket { worker, socket, datagram, message } => {
-                Effect::SendSocket { worker, socket, datagram, message }
-            }
-            Self::SendConnection { worker, seq, message, connection, pipelined } => {
-                Effect::SendConnection { worker, seq, message, connection: map(connection), pipelined }
-            }
-            Self::Bind { socket, target, backlog } => Effect::Bind { socket, target, backlog },
-            Self::Accept { socket, on } => Effect::Accept { socket, on },
-            Self::Close { socket } => Effect::Close { socket },
-            Self::Examine { socket, connection } => Effect::Examine { socket, connection: map(connection) },
-            Self::Drop { connection, fate } => Effect::Drop { connection: map(connection), fate },
-            Self::Event(event) => Effect::Event(event),
-        }
     }
 }

@@ -122,11 +122,13 @@ impl<C> Socket<C> {
         asked || self.holders.contains(&worker)
     }
 
-    /// Adds a holder; what everybody had refused has a new chance.
+    /// Adds a holder; what everybody had refused has a new chance, and what this one refused before it
+    /// closed the socket as well.
     pub(super) fn join(&mut self, worker: WorkerId, window: u32, depth: u32) {
         self.holders.insert(worker);
         self.idle = None;
         self.schedule.added(worker, window, depth);
+        self.pending.iter_mut().for_each(|waiting| waiting.refused_by.retain(|by| *by != worker));
         self.revive();
     }
 
@@ -139,6 +141,8 @@ impl<C> Socket<C> {
             self.schedule.removed(worker);
             if self.holders.is_empty() {
                 self.idle = Some((now, closed_it.then_some(worker)));
+                // Nobody is left who has refused it.
+                self.revive();
             }
         }
     }

@@ -115,12 +115,14 @@ impl<H> Worker<H> {
         let id = ListenId(self.last_listen);
         let mut query = Query::new(target, backlog);
         // Several requests for the same port 0 are told apart by the lowest free index, as in Node.
+        let address = |query: &Query| (query.address.clone(), query.port, query.address_type, query.fd);
+        let wanted = address(&query);
         let taken = |index| {
-            let same =
-                |other: &Query| Query { index, ..query.clone() } == Query { data: None, ..other.clone() };
-            self.listens.values().any(|listen| same(&listen.query))
+            let mut open = self.listens.values().map(|listen| &listen.query);
+            open.any(|other| other.index == index && address(other) == wanted)
         };
-        query.index = (0..).find(|index| !taken(*index)).unwrap_or(0);
+        let index = (0..).find(|index| !taken(*index)).unwrap_or(0);
+        query.index = index;
         let seq = self.send(Act::QueryServer(query.clone()));
         self.listens.insert(id, Listen { query, state: State::Asking { seq, wanted: true } });
         id

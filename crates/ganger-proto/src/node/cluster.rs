@@ -1,5 +1,7 @@
 //! What a `NODE_CLUSTER` message says, in both directions.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Field, Fields, object::Object};
@@ -254,7 +256,7 @@ impl Query {
         Self {
             index: fields.number(Field::Index).and_then(|index| u32::try_from(index).ok()).unwrap_or(0),
             data: fields.raw(Field::Data).map(|data| data.get().into()),
-            address: fields.text(Field::Address),
+            address: fields.text(Field::Address).map(Cow::into_owned),
             port: fields.number(Field::Port),
             address_type: AddressType::read(fields),
             fd: fields.number(Field::Fd),
@@ -331,7 +333,7 @@ impl AddressType {
 impl ClusterMessage {
     pub(super) fn read(fields: &Fields<'_>) -> Self {
         let seq = |field| fields.number(field).and_then(|number| u64::try_from(number).ok()).map(Seq);
-        let key = || fields.text(Field::Key).map(|key| ListenerKey::from(key.as_str()));
+        let key = || fields.text(Field::Key).map(|key| ListenerKey::from(&*key));
         let act = match (seq(Field::Ack), fields.text(Field::Act).as_deref()) {
             (Some(ack), None) => match (fields.raw(Field::Accepted), key()) {
                 (Some(accepted), _) => Act::Accepted { ack, accepted: accepted.get() == "true" },

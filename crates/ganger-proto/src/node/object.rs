@@ -1,5 +1,7 @@
 //! Writes one JSON object, field by field in the order given: Node's order is part of its wire.
 
+use std::io::Write;
+
 /// An object being appended to a buffer.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
@@ -14,6 +16,34 @@ impl<'a> Object<'a> {
 
     /// A field whose value is written as it stands: it has to be JSON.
     pub(super) fn raw(&mut self, name: &str, json: &str) -> &mut Self {
+        self.name(name).extend_from_slice(json.as_bytes());
+        self
+    }
+
+    pub(super) fn text(&mut self, name: &str, text: &str) -> &mut Self {
+        let out = self.name(name);
+        if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+        } else {
+            out.push(b'"');
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'"');
+        }
+        self
+    }
+
+    pub(super) fn number(&mut self, name: &str, number: impl Into<i64>) -> &mut Self {
+        // Writing to a vector does not fail.
+        let _ = write!(self.name(name), "{}", number.into());
+        self
+    }
+
+    pub(super) fn flag(&mut self, name: &str, flag: bool) -> &mut Self {
+        self.raw(name, if flag { "true" } else { "false" })
+    }
+
+    /// Begins a field; its value is to be appended.
+    fn name(&mut self, name: &str) -> &mut Vec<u8> {
         if !self.empty {
             self.out.push(b',');
         }
@@ -21,20 +51,7 @@ impl<'a> Object<'a> {
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
-        self.out.extend_from_slice(json.as_bytes());
-        self
-    }
-
-    pub(super) fn text(&mut self, name: &str, text: &str) -> &mut Self {
-        self.raw(name, &serde_json::Value::from(text).to_string())
-    }
-
-    pub(super) fn number(&mut self, name: &str, number: impl Into<i64>) -> &mut Self {
-        self.raw(name, &number.into().to_string())
-    }
-
-    pub(super) fn flag(&mut self, name: &str, flag: bool) -> &mut Self {
-        self.raw(name, if flag { "true" } else { "false" })
+        self.out
     }
 
     pub(super) fn end(&mut self) {

@@ -14,6 +14,8 @@ use crate::{
 const EINVAL: i32 = 22;
 const EMFILE: i32 = 24;
 const EADDRINUSE: i32 = 98;
+/// No address that makes sense has a longer key; a worker's nonsense is not remembered.
+const LONGEST_KEY: usize = 512;
 /// Node's default for `listen`'s queue (`net.Server`, libuv).
 const DEFAULT_BACKLOG: u32 = 511;
 
@@ -75,6 +77,7 @@ impl<C> Primary<C> {
         };
         match outcome {
             Ok(sockname) => {
+                self.unbound.remove(&socket.key);
                 socket.state = State::Bound { sockname };
                 // Whoever asked may have died meanwhile: then the socket is idle from the start.
                 socket.idle = Some((now, None));
@@ -85,7 +88,11 @@ impl<C> Primary<C> {
             Err(errno) => {
                 let (key, target) = (socket.key.clone(), socket.target.clone());
                 self.sockets.remove(&id);
-                if let Some((worker, _)) = asked.first() {
+                if self.unbound.len() >= MAX_SOCKETS {
+                    self.unbound.clear();
+                }
+                let newly = key.as_str().len() > LONGEST_KEY || self.unbound.insert(key.clone());
+                if let Some((worker, _)) = asked.first().filter(|_| newly) {
                     self.event(Event::BindFailed { worker: *worker, target, errno });
                 }
                 for (worker, ack) in asked {
@@ -105,6 +112,11 @@ impl<C> Primary<C> {
         };
         let depth = worker.under_way.iter().filter(|hand_off| hand_off.socket == id).count();
         socket.join(worker_id, worker.capabilities.window, u32::try_from(depth).unwrap_or(u32::MAX));
+        // What it refused before it closed the socket it may get now.
+        let under_way = self.workers.values_mut().flat_map(|worker| &mut worker.under_way);
+        for hand_off in under_way.filter(|hand_off| hand_off.socket == id) {
+            hand_off.refused_by.retain(|by| *by != worker_id);
+        }
         let act = Act::QueryReply {
             ack,
             key: socket.key.clone(),

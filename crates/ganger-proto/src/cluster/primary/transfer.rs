@@ -1,0 +1,103 @@
+//! Moving a primary into another program: the same state with other handles.
+
+use super::{HandOff, Primary, Worker};
+use crate::cluster::{
+    Effect,
+    socket::{Parked, Socket, Waiting},
+};
+
+impl<C> Primary<C> {
+    /// The same primary with other handles: for moving it into another program.
+    pub fn map_handles<D>(self, mut map: impl FnMut(C) -> D) -> Primary<D> {
+        let waiting = |old: Waiting<C>, map: &mut dyn FnMut(C) -> D| Waiting {
+            connection: map(old.connection),
+            refused_by: old.refused_by,
+        };
+        let workers = self.workers.into_iter().map(|(id, old)| {
+            let under_way = old.under_way.into_iter().map(|hand_off| HandOff {
+                seq: hand_off.seq,
+                socket: hand_off.socket,
+                since: hand_off.since,
+                refused_by: hand_off.refused_by,
+                connection: hand_off.connection.map(&mut map),
+                acknowledged: hand_off.acknowledged,
+            });
+            let under_way = under_way.collect();
+            let Worker { slot, state, capabilities, draining, exited_after_disconnect, .. } = old;
+            let (channel_open, reaped) = (old.channel_open, old.reaped);
+            (
+                id,
+                Worker {
+                    slot,
+                    state,
+                    capabilities,
+                    draining,
+                    exited_after_disconnect,
+                    channel_open,
+                    reaped,
+                    under_way,
+                },
+            )
+        });
+        let workers = workers.collect();
+        let sockets = self.sockets.into_iter().map(|(id, old)| {
+            let pending = old.pending.into_iter().map(|old| waiting(old, &mut map)).collect();
+            let parked = old.parked.into_iter();
+            let parked =
+                parked.map(|old| Parked { until: old.until, waiting: waiting(old.waiting, &mut map) });
+            let parked = parked.collect();
+            let Socket {
+                key, slot, target, data, dispatched, state, holders, schedule, accepting, idle, ..
+            } = old;
+            let socket = Socket {
+                key,
+                slot,
+                target,
+                data,
+                dispatched,
+                state,
+                holders,
+                schedule,
+                pending,
+                parked,
+                accepting,
+                idle,
+            };
+            (id, socket)
+        });
+        let sockets = sockets.collect();
+        let effects = self.effects.into_iter().map(|effect| effect.map_handle(&mut map)).collect();
+        Primary {
+            policy: self.policy,
+            workers,
+            sockets,
+            replacements_due: self.replacements_due,
+            unbound: self.unbound,
+            counters: self.counters,
+            last_worker: self.last_worker,
+            last_socket: self.last_socket,
+            next_seq: self.next_seq,
+            effects,
+        }
+    }
+}
+
+impl<C> Effect<C> {
+    fn map_handle<D>(self, map: &mut impl FnMut(C) -> D) -> Effect<D> {
+        match self {
+            Self::Send { worker, message } => Effect::Send { worker, message },
+            Self::SendSocket { worker, socket, datagram, message } => {
+                Effect::SendSocket { worker, socket, datagram, message }
+            }
+            Self::SendConnection { worker, seq, message, connection, pipelined } => {
+                Effect::SendConnection { worker, seq, message, connection: map(connection), pipelined }
+            }
+            Self::Bind { socket, target, backlog } => Effect::Bind { socket, target, backlog },
+            Self::Accept { socket, on } => Effect::Accept { socket, on },
+            Self::Close { socket } => Effect::Close { socket },
+            Self::Examine { socket, connection } => Effect::Examine { socket, connection: map(connection) },
+            Self::Drop { connection, fate } => Effect::Drop { connection: map(connection), fate },
+            Self::Event(event) => Effect::Event(event),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Properties of the pure core, checked against small models.
+
+mod frames;
+mod primary;
+mod schedule;
+mod session;
+mod stream;

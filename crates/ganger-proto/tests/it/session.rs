@@ -1,0 +1,7 @@
+//! Two joined sessions against Node's rules.
+
+mod deaths;
+mod joined;
+mod misbehaviour;
+mod random;
+mod rules;

@@ -1,0 +1,99 @@
+//! What has to hold whenever one looks, and at the end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ganger_proto::{SocketId, cluster::SocketSnapshot};
+
+use crate::{clients::Place, world::World};
+
+impl World {
+    /// Everything is where the book says that it is.
+    pub(crate) fn check(&self) {
+        let snapshot = self.primary.snapshot();
+        let under_way: usize = snapshot.workers.iter().map(|worker| worker.under_way).sum();
+        let waiting: usize = snapshot.sockets.iter().map(|socket| socket.waiting).sum();
+        let clients = &self.around.clients;
+        let ours = clients.count(|place| matches!(place, Place::Primary | Place::Session(_)));
+        assert_eq!(under_way + waiting, ours, "the primary does not have what it was given");
+        assert_eq!(clients.count(|place| place == Place::Driver), self.examining.len());
+
+        let queues = self.around.kernel.values().map(|listening| listening.queue.len());
+        assert_eq!(clients.count(|place| matches!(place, Place::Kernel(_))), queues.sum::<usize>());
+
+        let counters = snapshot.counters;
+        let gone = counters.served + counters.refused + counters.broken + counters.orphaned;
+        assert_eq!(counters.accepted, gone + (ours + self.examining.len()) as u64, "{counters:?}");
+
+        let mut copies: BTreeMap<u32, _> = clients.copies().collect();
+        for worker in self.processes.iter().map(|process| &process.worker) {
+            for number in worker.copies() {
+                assert_eq!(copies.remove(&number), Some(worker.id), "connection {number} is copied");
+            }
+        }
+        assert!(copies.is_empty(), "copies that nobody has: {copies:?}");
+    }
+
+    /// Lets everything come to an end that can, with healthy workers.
+    pub(crate) fn settle(&mut self) {
+        // More than any delay of the core or of the gang.
+        let mut idle = Duration::ZERO;
+        for _ in 0..1_000_000 {
+            let before = self.around.now;
+            self.step();
+            let passed = self.around.now - before;
+            idle = if passed.is_zero() { Duration::ZERO } else { idle + passed };
+            if idle > Duration::from_secs(8) && self.gang.is_full() {
+                return;
+            }
+        }
+        panic!("it does not come to rest: {:?}", self.gang);
+    }
+
+    /// After [`World::settle`] nobody waits where somebody would serve.
+    pub(crate) fn check_rest(&self) {
+        self.check();
+        let snapshot = self.primary.snapshot();
+        for socket in &snapshot.sockets {
+            assert_eq!(socket.waiting, 0, "connections wait: {socket:?}");
+        }
+        for worker in &snapshot.workers {
+            assert_eq!(worker.under_way, 0, "connections are under way: {worker:?}");
+        }
+        self.around.clients.check_ends();
+        if self.around.trouble == 0 {
+            // Whatever was forked, scaled and replaced: without a fault nobody is turned away.
+            self.around.clients.check_all_served();
+        }
+    }
+
+    /// After everybody has gone nothing is left.
+    pub(crate) fn check_empty(&self) {
+        self.check_rest();
+        let snapshot = self.primary.snapshot();
+        assert!(snapshot.workers.is_empty() && snapshot.sockets.is_empty(), "{snapshot:?}");
+        assert!(self.around.kernel.is_empty() && self.processes.is_empty());
+    }
+
+    /// Whether some worker has this socket, as far as the primary knows.
+    pub(crate) fn is_held(&self, socket: SocketId) -> bool {
+        self.snapshot_of(socket).is_some_and(|socket| !socket.holders.is_empty())
+    }
+
+    fn snapshot_of(&self, socket: SocketId) -> Option<SocketSnapshot> {
+        self.primary.snapshot().sockets.into_iter().find(|snapshot| snapshot.id == socket)
+    }
+
+    /// Refused is only who was refused by everybody, since they came.
+    pub(crate) fn check_refused(&self, number: u32) {
+        let socket = self.snapshot_of(self.around.clients.socket(number)).expect("its socket is known");
+        assert!(!socket.holders.is_empty(), "connection {number} was refused by nobody");
+        for holder in &socket.holders {
+            let since = self.joined.get(&(*holder, socket.key.clone())).copied().unwrap_or(0);
+            assert!(
+                self.around.clients.was_refused(number, *holder, since),
+                "connection {number} is given up, but worker {holder} has not refused it"
+            );
+        }
+    }
+}
