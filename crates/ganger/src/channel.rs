@@ -104,7 +104,7 @@ impl Link<OwnedFd> {
     /// Queues a user's message with what travels with it, and writes what the socket takes.
     pub(crate) fn post(&mut self, json: &str, handle: Option<Handle>) -> Result<bool, SendError> {
         let attachment = handle.map(|handle| Attachment {
-            kind: if handle.kind() == Kind::Udp { HandleKind::DgramNative } else { HandleKind::NetNative },
+            kind: wire_kind(&handle),
             handle: OwnedFd::from(handle),
             tag: 0,
             order: Order::Barrier,
@@ -115,6 +115,20 @@ impl Link<OwnedFd> {
         })?;
         self.flush();
         Ok(flow == Flow::Ready)
+    }
+}
+
+/// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
+/// it (`handleConversion` in `lib/internal/child_process.js`).
+fn wire_kind(handle: &Handle) -> HandleKind {
+    match handle.kind() {
+        Kind::TcpListener | Kind::UnixListener => HandleKind::NetServer,
+        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: None },
+        Kind::Udp => {
+            let address = socket::local_addr(handle).ok().flatten();
+            HandleKind::DgramSocket { v6: address.is_some_and(|address| address.is_ipv6()) }
+        }
+        Kind::UnixDatagram | Kind::Other => HandleKind::NetNative,
     }
 }
 

@@ -13,7 +13,7 @@ mod primary;
 mod sockets;
 mod worker;
 
-use std::{ffi::OsString, fmt, io, path::PathBuf};
+use std::{ffi::OsString, fmt, io, mem::discriminant, path::PathBuf};
 
 use ganger_proto::{
     Slot, WorkerId,
@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub use ganger_proto::cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState};
+pub use ganger_proto::node::CLUSTER_SCHED_POLICY;
 pub use listener::{Connection, Listener};
 pub use primary::Primary;
 pub use worker::{ListenAddress, Worker};
@@ -188,6 +189,14 @@ impl WorkerFault {
             }
             Self::Cluster(_) => false,
             Self::Deaf { .. } => true,
+        }
+    }
+
+    /// Whether it is the same rule, whatever else the two say.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Wire(one), Self::Wire(other)) => discriminant(one) == discriminant(other),
+            (one, other) => one == other,
         }
     }
 }

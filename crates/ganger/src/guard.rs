@@ -30,6 +30,8 @@ pub use output::Output;
 const TERM: i32 = 15;
 /// Last words are waited for this long: a descendant of the dead may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// So many addresses are remembered as told.
+const LISTENING: usize = 1024;
 /// What a worker sends as a sign of readiness, like PM2's `process.send('ready')`.
 const READY: &str = "\"ready\"";
 
@@ -83,11 +85,16 @@ pub struct Guard {
     machine: proto::Guard,
     output: Option<Output>,
     reports: VecDeque<Report>,
+    /// What workers say does not wait behind a report that is not complete.
+    messages: VecDeque<Report>,
     /// Until when the first report waits for what belongs to it.
     waits_until: Option<Time>,
     pids: BTreeMap<WorkerId, i32>,
     listening: BTreeSet<String>,
-    faults: BTreeSet<(WorkerId, String)>,
+    /// The rules that workers broke, as far as they were told.
+    faults: Vec<(WorkerId, WorkerFault)>,
+    /// Whose death was the last report.
+    reported: Option<WorkerId>,
     ended: bool,
 }
 
@@ -100,10 +107,12 @@ impl Guard {
             machine: proto::Guard::new(clock::now(), config),
             output,
             reports: VecDeque::new(),
+            messages: VecDeque::new(),
             waits_until: None,
             pids: BTreeMap::new(),
             listening: BTreeSet::new(),
-            faults: BTreeSet::new(),
+            faults: Vec::new(),
+            reported: None,
             ended: false,
         }
     }
@@ -130,19 +139,23 @@ impl Guard {
 
     /// The next report; none after [`Report::End`]. Can be dropped and called again.
     pub async fn next(&mut self) -> Option<Report> {
+        if let Some(worker) = self.reported.take() {
+            self.pids.remove(&worker);
+        }
         loop {
             self.perform();
-            if let Some(report) = self.take_report() {
+            if let Some(report) = self.messages.pop_front().or_else(|| self.take_report()) {
                 return Some(report);
             }
             if self.ended && self.reports.is_empty() {
                 return None;
             }
             let waits_until = self.waits_until;
+            let closed = self.output.as_ref().filter(|_| waits_until.is_some()).map(Output::closed);
             let closed = async {
-                match &self.output {
-                    Some(output) if waits_until.is_some() => output.closed().await,
-                    _ => std::future::pending().await,
+                match closed {
+                    Some(closed) => closed.await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -170,10 +183,11 @@ impl Guard {
         }
         self.waits_until = None;
         let mut report = self.reports.pop_front()?;
-        if let Report::Notice { notice: Notice::Died { worker, .. }, last_words } = &mut report
-            && let Some(output) = &self.output
-        {
-            *last_words = output.take_last_words(*worker);
+        if let Report::Notice { notice: Notice::Died { worker, .. }, last_words } = &mut report {
+            self.reported = Some(*worker);
+            if let Some(output) = &self.output {
+                *last_words = output.take_last_words(*worker);
+            }
         }
         Some(report)
     }
@@ -219,6 +233,10 @@ impl Guard {
             Event::Online { worker } => Input::Online(worker.id),
             Event::Listening { worker, address } => {
                 let address = address.to_string();
+                if self.listening.len() == LISTENING {
+                    // A worker that opens ports without end is told of again, at worst.
+                    self.listening.clear();
+                }
                 if self.listening.insert(address.clone()) {
                     self.reports.push_back(Report::Listening { address });
                 }
@@ -226,7 +244,7 @@ impl Guard {
             }
             Event::Message { worker, message } => {
                 if message.as_json() != READY {
-                    self.reports.push_back(Report::Message { worker, message });
+                    self.messages.push_back(Report::Message { worker, message });
                     return;
                 }
                 Input::Sign(worker.id, Sign::Message)
@@ -242,22 +260,22 @@ impl Guard {
                 self.reports.push_back(Report::BindFailed { worker: worker.id, address, error });
                 return;
             }
-            Event::Fault { worker, fault } => return self.handle_fault(worker.id, &fault),
+            Event::Fault { worker, fault } => return self.handle_fault(worker.id, fault),
             Event::Fork { .. } => return,
         };
         self.machine.handle(clock::now(), input);
     }
 
     /// Who cannot be understood any more is cut off; the rest is said once.
-    fn handle_fault(&mut self, worker: WorkerId, fault: &WorkerFault) {
+    fn handle_fault(&mut self, worker: WorkerId, fault: WorkerFault) {
         let now = clock::now();
         // It has used its channel, if badly: that the channel then closes is an illness.
         self.machine.handle(now, Input::Online(worker));
-        let fault_text = fault.to_string();
         if fault.is_unforgivable() {
-            self.machine.handle(now, Input::Condemned(worker, fault_text));
-        } else if self.faults.insert((worker, fault_text.clone())) {
-            self.reports.push_back(Report::Fault { worker, fault: fault_text });
+            self.machine.handle(now, Input::Condemned(worker, fault.to_string()));
+        } else if !self.faults.iter().any(|(id, told)| *id == worker && told.is_like(&fault)) {
+            self.reports.push_back(Report::Fault { worker, fault: fault.to_string() });
+            self.faults.push((worker, fault));
         }
     }
 }

@@ -55,9 +55,13 @@ impl TryFrom<OwnedFd> for Handle {
 
 macro_rules! conversions {
     ($($std:ty, $tokio:ty, $kind:path;)*) => {$(
+        /// The socket becomes non-blocking.
         impl From<$std> for Handle {
             fn from(socket: $std) -> Self {
-                Self { fd: socket.into(), kind: $kind }
+                let fd = OwnedFd::from(socket);
+                // Cannot fail on a socket that is open.
+                let _ = fd::set_nonblocking(&fd);
+                Self { fd, kind: $kind }
             }
         }
 

@@ -206,9 +206,9 @@ impl Command {
 pub struct Child {
     pid: i32,
     pidfd: PidFd,
-    pub(crate) channel: Option<OwnedFd>,
-    pub(crate) stdout: Option<OwnedFd>,
-    pub(crate) stderr: Option<OwnedFd>,
+    channel: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
 }
 
 impl Child {
@@ -220,6 +220,16 @@ impl Child {
     /// Our end of its channel, if it has one; once.
     pub fn take_channel(&mut self) -> Option<OwnedFd> {
         self.channel.take()
+    }
+
+    /// The reading end of its stdout, non-blocking, if that is a pipe; once.
+    pub fn take_stdout(&mut self) -> Option<OwnedFd> {
+        self.stdout.take()
+    }
+
+    /// The same for its stderr.
+    pub fn take_stderr(&mut self) -> Option<OwnedFd> {
+        self.stderr.take()
     }
 
     /// Sends it a signal, and never hits another process.

@@ -1,6 +1,7 @@
 //! What a worker accepts connections from: a socket of its own, or what the primary hands over.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -90,13 +91,13 @@ impl Listener {
             },
             Source::Tcp(listener) => {
                 or(closed, async {
-                    retry(async || listener.accept().await).await.map(|(tcp, _)| Connection::Tcp(tcp))
+                    retry(|cx| listener.poll_accept(cx)).await.map(|(tcp, _)| Connection::Tcp(tcp))
                 })
                 .await
             }
             Source::Unix(listener) => {
                 or(closed, async {
-                    retry(async || listener.accept().await).await.map(|(unix, _)| Connection::Unix(unix))
+                    retry(|cx| listener.poll_accept(cx)).await.map(|(unix, _)| Connection::Unix(unix))
                 })
                 .await
             }
@@ -113,9 +114,9 @@ async fn or<T>(closed: impl Future<Output = ()>, accept: impl Future<Output = Op
     }
 }
 
-async fn retry<T>(accept: impl AsyncFn() -> io::Result<T>) -> Option<T> {
+async fn retry<T>(mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>) -> Option<T> {
     loop {
-        match accept().await {
+        match poll_fn(&mut accept).await {
             Ok(accepted) => return Some(accepted),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {

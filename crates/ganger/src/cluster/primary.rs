@@ -227,7 +227,7 @@ impl Primary {
     /// The reading ends of a worker's stdout and stderr, once, if [`Settings::output`] is a pipe.
     pub(crate) fn take_output(&mut self, id: WorkerId) -> [Option<OwnedFd>; 2] {
         let child = self.workers.get_mut(&id).map(|worker| &mut worker.child);
-        child.map_or([None, None], |child| [child.stdout.take(), child.stderr.take()])
+        child.map_or([None, None], |child| [child.take_stdout(), child.take_stderr()])
     }
 
     /// Sends a worker a message. `Ok(false)` means that it is slow to read.
@@ -387,6 +387,8 @@ impl Primary {
                         Cargo::Socket(_) => None,
                     });
                     let message = Message::new(json, handle);
+                    // What the worker said before comes before.
+                    self.perform_effects();
                     self.events.push_back(Event::Message { worker: info, message });
                 }
                 session::Event::Delivered { tag, handle: Cargo::Connection(connection) } => {
@@ -395,7 +397,10 @@ impl Primary {
                 session::Event::Returned { tag, handle: Cargo::Connection(connection) } => {
                     self.machine.handle(now, Input::Returned { worker: id, seq: Seq(tag), connection });
                 }
-                session::Event::Fault(fault) => self.fault(info, WorkerFault::Wire(fault)),
+                session::Event::Fault(fault) => {
+                    self.perform_effects();
+                    self.fault(info, WorkerFault::Wire(fault));
+                }
                 session::Event::Disconnected => {
                     self.close_channel(now, id);
                     return;

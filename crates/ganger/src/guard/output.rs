@@ -15,8 +15,9 @@ use std::{
 use ganger_proto::{Slot, WorkerId};
 use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Builder, sync::Notify, sync::mpsc};
 
-/// How many lines of stderr are remembered.
-const LINES: usize = 10;
+/// How many lines of stderr are remembered: what Node says of an uncaught exception, and some more. The
+/// message stands before ten lines of stack.
+const LINES: usize = 20;
 /// How much of one line is remembered, in bytes.
 const LINE: usize = 2000;
 /// A line longer than this is passed on in pieces, and others may come between them.
@@ -93,8 +94,9 @@ impl Output {
     }
 
     /// Resolves when a stream has ended.
-    pub(super) async fn closed(&self) {
-        self.words.ended.notified().await;
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let words = self.words.clone();
+        async move { words.ended.notified().await }
     }
 
     /// The last lines that a worker wrote to stderr; it is forgotten then.

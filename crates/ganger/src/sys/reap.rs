@@ -23,7 +23,9 @@ pub fn strangers(ours: impl Fn(i32) -> bool) -> usize {
 fn children() -> Vec<i32> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "the stranger is reaped as one")]
     fn strangers_are_reaped_and_our_own_are_left_alone() {
         let mut ours = Command::new("true").spawn().unwrap();
         let stranger = Command::new("true").spawn().unwrap();

@@ -19,6 +19,12 @@ use crate::{
 impl Primary {
     /// Performs all effects and writes what they left to be written.
     pub(super) fn perform(&mut self) {
+        self.perform_effects();
+        self.flush();
+    }
+
+    /// Performs all effects, as far as that goes without writing to channels.
+    pub(super) fn perform_effects(&mut self) {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Send { worker, message } => {
@@ -55,7 +61,6 @@ impl Primary {
                 Effect::Event(event) => self.emit(event),
             }
         }
-        self.flush();
     }
 
     /// Puts a message into a worker's session. What is not sent comes back.

@@ -1,0 +1,116 @@
+//! Rust workers under the guard.
+
+use std::{env, net::SocketAddr};
+
+use ganger::{
+    Guard, WorkerId,
+    cluster::{Policy, Primary, Settings},
+    guard::{Cause, Config, Notice, Report, Then, Verdict},
+};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, sync::mpsc};
+
+use crate::{boss::Under, support::exchange, trial};
+
+pub(crate) fn trials(trials: &mut Vec<Trial>) {
+    for under in Under::ganger() {
+        trial(trials, "replaced while it finishes", under, it_is_replaced_while_it_finishes);
+    }
+}
+
+/// A guard at work, whose worker says where it listens.
+struct Guarded {
+    orders: mpsc::UnboundedSender<(WorkerId, Value)>,
+    stop: mpsc::UnboundedSender<()>,
+    reports: mpsc::UnboundedReceiver<Report>,
+}
+
+impl Guarded {
+    fn new(policy: Policy) -> Self {
+        let mut settings = Settings::new(env::current_exe().unwrap());
+        settings.args = vec!["remote".into()];
+        settings.policy = policy;
+        let mut guard = Guard::new(Primary::new(settings).unwrap(), Config::default(), None);
+        let (orders, mut ordered) = mpsc::unbounded_channel();
+        let (stop, mut stopped) = mpsc::unbounded_channel();
+        let (sender, reports) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    report = guard.next() => match report {
+                        Some(report) => drop(sender.send(report)),
+                        None => return,
+                    },
+                    Some((worker, order)) = ordered.recv() => drop(guard.primary().send(worker, &order).unwrap()),
+                    Some(()) = stopped.recv() => guard.stop(),
+                }
+            }
+        });
+        Self { orders, stop, reports }
+    }
+
+    async fn find<T>(&mut self, mut wanted: impl FnMut(Report) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = wanted(self.reports.recv().await.expect("the gang has ended")) {
+                return found;
+            }
+        }
+    }
+
+    /// What the worker says to an order.
+    async fn ask(&mut self, worker: u32, order: Value) -> Value {
+        self.orders.send((WorkerId(worker), order)).unwrap();
+        self.find(|report| match report {
+            Report::Message { worker: info, message } if info.id.0 == worker => {
+                Some(message.parse().unwrap())
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// The worker listens and serves; at the real address.
+    async fn serve(&mut self, worker: u32) -> SocketAddr {
+        let listening = self.ask(worker, json!(["listen", "127.0.0.1:0"])).await;
+        assert_eq!(self.ask(worker, json!(["serve", 0])).await, json!(["serving"]));
+        listening[1].as_str().unwrap().parse().unwrap()
+    }
+}
+
+async fn it_is_replaced_while_it_finishes(under: Under) {
+    let mut guarded = Guarded::new(under.policy());
+    guarded
+        .find(|report| matches!(report, Report::Notice { notice: Notice::Started { .. }, .. }).then_some(()))
+        .await;
+    let address = guarded.serve(1).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    assert_eq!(exchange(&mut connection, "before").await, "1 before");
+
+    guarded.orders.send((WorkerId(1), json!(["disconnect"]))).unwrap();
+    let started = |report| match report {
+        Report::Notice { notice: Notice::Started { worker, .. }, .. } => Some(worker),
+        _ => None,
+    };
+    assert_eq!(guarded.find(started).await, WorkerId(2));
+    assert_eq!(guarded.serve(2).await, address);
+    assert_eq!(exchange(&mut TcpStream::connect(address).await.unwrap(), "new").await, "2 new");
+    assert_eq!(exchange(&mut connection, "after").await, "1 after");
+
+    drop(connection);
+    let death = guarded
+        .find(|report| match report {
+            Report::Notice { notice: Notice::Died { worker, cause, then, .. }, .. } => {
+                Some((worker, cause, then))
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(death, (WorkerId(1), Cause::Left, Then::ReplacedBy(WorkerId(2))));
+    guarded.stop.send(()).unwrap();
+    let end = |report| match report {
+        Report::End(verdict) => Some(verdict),
+        _ => None,
+    };
+    assert_eq!(guarded.find(end).await, Verdict::Stopped);
+}

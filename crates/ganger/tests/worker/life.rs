@@ -1,0 +1,150 @@
+//! A Rust worker's life: listening, talking, leaving.
+
+use libtest_mimic::Trial;
+use serde_json::json;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::{
+    boss::{Boss, Under},
+    support::{Directory, NODE, exchange, gone, node},
+    trial, trial_everywhere,
+};
+
+pub(crate) fn trials(trials: &mut Vec<Trial>) {
+    trial_everywhere(trials, "messages", messages_go_both_ways);
+    trial_everywhere(trials, "listening", it_listens_where_it_says);
+    trial_everywhere(trials, "address in use", an_address_in_use_is_an_error);
+    trial_everywhere(trials, "path", a_path_is_served);
+    trial_everywhere(trials, "stopping", it_finishes_what_it_has);
+    trial_everywhere(trials, "leaving", it_may_leave_of_its_own_accord);
+    trial_everywhere(trials, "listeners", each_listener_has_its_own_life);
+    trial_everywhere(trials, "environment", its_children_are_no_workers);
+    for under in Under::nodes() {
+        trial(trials, "orphan", under, it_ends_with_its_primary);
+    }
+    for under in Under::ganger() {
+        trial(trials, "too late", under, the_role_is_asked_for_first);
+    }
+}
+
+async fn messages_go_both_ways(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let worker = boss.fork();
+    // Long before it has started.
+    let text = "é 日本 \u{1f600} \u{2028} \" \\ \n";
+    assert_eq!(boss.ask(worker, json!(["echo", { "text": text, "n": [1.5, true] }])).await["text"], text);
+    let big = "é".repeat(400_000);
+    assert!(boss.ask(worker, json!(["echo", big])).await == big.as_str());
+}
+
+async fn it_listens_where_it_says(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let worker = boss.fork();
+    boss.event(worker, "online").await;
+    boss.send(worker, json!(["listen", "127.0.0.1:0"]));
+    let listening = boss.event(worker, "listening").await;
+    assert_eq!(boss.message(worker).await, json!(["listening", listening]));
+    assert!(!listening.as_str().unwrap().ends_with(":0"), "{listening}");
+
+    // Port 0 is the same port for all, and another one for each listener of a worker.
+    let other = boss.fork();
+    assert_eq!(boss.listen(other, "127.0.0.1:0").await, listening);
+    assert_ne!(boss.listen(other, "127.0.0.1:0").await, listening);
+
+    // On all addresses.
+    assert!(boss.listen(worker, "0").await.contains(':'));
+}
+
+async fn an_address_in_use_is_an_error(under: Under) {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut boss = Boss::new(under, &["remote"]);
+    let worker = boss.fork();
+    let error = boss.ask(worker, json!(["listen", address])).await;
+    assert_eq!(error, json!(["error", "address in use", 98]));
+    // It can go on.
+    drop(taken);
+    assert_eq!(boss.listen(worker, &address).await, address);
+}
+
+async fn a_path_is_served(under: Under) {
+    let directory = Directory::new();
+    let path = directory.path("app.sock");
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, address) = boss.fork_serving(path.to_str().unwrap()).await;
+    assert_eq!(address, "", "a path has no address");
+    let mut connection = UnixStream::connect(&path).await.unwrap();
+    assert_eq!(exchange(&mut connection, "hello").await, format!("{worker} hello"));
+}
+
+async fn it_finishes_what_it_has(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, address) = boss.fork_serving("127.0.0.1:0").await;
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(exchange(&mut connection, "before").await, "1 before");
+    boss.disconnect(worker);
+    assert_eq!(boss.message(worker).await, json!(["stopping"]));
+    assert_eq!(exchange(&mut connection, "after").await, "1 after");
+    drop(connection);
+    boss.event(worker, "disconnect").await;
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+async fn it_may_leave_of_its_own_accord(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, address) = boss.fork_serving("127.0.0.1:0").await;
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(exchange(&mut connection, "before").await, "1 before");
+    boss.send(worker, json!(["disconnect"]));
+    boss.event(worker, "disconnect").await;
+    // Without a channel it still finishes.
+    assert_eq!(exchange(&mut connection, "after").await, "1 after");
+    drop(connection);
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+async fn each_listener_has_its_own_life(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, first) = boss.fork_serving("127.0.0.1:0").await;
+    let second = boss.listen(worker, "127.0.0.1:0").await;
+    assert_ne!(first, second);
+    boss.ask(worker, json!(["serve", 1])).await;
+    for address in [&first, &second] {
+        assert_eq!(exchange(&mut TcpStream::connect(address).await.unwrap(), "x").await, "1 x");
+    }
+    assert_eq!(boss.ask(worker, json!(["drop", 0])).await, json!(["dropped"]));
+    // Closed by the primary, when nobody else wants it.
+    while TcpStream::connect(&first).await.is_ok() {}
+    assert_eq!(exchange(&mut TcpStream::connect(&second).await.unwrap(), "x").await, "1 x");
+    // And the same again.
+    let again = boss.listen(worker, &first).await;
+    assert_eq!(again, first);
+    boss.ask(worker, json!(["serve", 2])).await;
+    assert_eq!(exchange(&mut TcpStream::connect(&again).await.unwrap(), "x").await, "1 x");
+}
+
+async fn its_children_are_no_workers(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let worker = boss.fork();
+    assert_eq!(boss.ask(worker, json!(["env"])).await, json!([]));
+    let node = node(under.node().unwrap_or(NODE));
+    let script = "[require('cluster').isWorker, process.connected ?? false, require('fs').existsSync('/proc/self/fd/3') && require('fs').readlinkSync('/proc/self/fd/3').startsWith('socket')].join()";
+    let child = boss.ask(worker, json!(["run", [node, "-p", script]])).await;
+    assert_eq!(child, "false,false,false");
+    let open = boss.ask(worker, json!(["run", ["ls", "/proc/self/fd"]])).await;
+    assert_eq!(open, "0\n1\n2\n3", "the directory is the last");
+}
+
+async fn it_ends_with_its_primary(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, _) = boss.fork_serving("127.0.0.1:0").await;
+    let pid = boss.ask(worker, json!(["id"])).await[2].as_i64().unwrap() as i32;
+    boss.process.as_ref().unwrap().kill(9).unwrap();
+    gone(pid).await;
+}
+
+async fn the_role_is_asked_for_first(under: Under) {
+    let mut boss = Boss::new(under, &["late"]);
+    let worker = boss.fork();
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 7", false]));
+}

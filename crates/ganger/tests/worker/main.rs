@@ -1,0 +1,60 @@
+//! Workers in Rust, under a ganger primary and under Node's own.
+//!
+//! No libtest: this program is its own worker too, and such a one has to call [`ganger::main`] before anything
+//! else. What it does as a worker is said by its arguments, see [`role`].
+
+mod boss;
+mod by_hand;
+mod dispatch;
+mod guard;
+mod life;
+mod role;
+#[path = "../it/support.rs"]
+#[allow(dead_code, reason = "the other test binary uses the rest")]
+mod support;
+
+use std::{env, future::Future, process};
+
+use libtest_mimic::{Arguments, Trial};
+
+use boss::Under;
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    if env::var_os("NODE_UNIQUE_ID").is_some() {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        process::exit(role::play(&args));
+    }
+    let mut trials = Vec::new();
+    life::trials(&mut trials);
+    dispatch::trials(&mut trials);
+    by_hand::trials(&mut trials);
+    guard::trials(&mut trials);
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// A test under one primary.
+fn trial<F: Future<Output = ()>>(
+    trials: &mut Vec<Trial>,
+    name: &str,
+    under: Under,
+    test: impl FnOnce(Under) -> F + Send + 'static,
+) {
+    let feature = format!("Rust worker: {name}");
+    trials.push(Trial::test(format!("{name} under {under}"), move || {
+        support::run(test(under));
+        if let Some(major) = under.node() {
+            support::passed(&feature, major);
+        }
+        Ok(())
+    }));
+}
+
+/// A test under every primary.
+fn trial_everywhere<F: Future<Output = ()> + 'static>(
+    trials: &mut Vec<Trial>,
+    name: &str,
+    test: fn(Under) -> F,
+) {
+    Under::all().for_each(|under| trial(trials, name, under, test));
+}

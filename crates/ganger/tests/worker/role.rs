@@ -1,0 +1,166 @@
+//! What this program does as a worker.
+
+use std::{env, net::SocketAddr, path::PathBuf, pin::pin};
+
+use ganger::cluster::{Connection, Listener, Primary, Worker};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::by_hand;
+
+/// Plays the part that the arguments say; returns the exit code.
+pub(crate) fn play(args: &[&str]) -> i32 {
+    let result = match args {
+        ["remote", ..] => ganger::main(no_primary, remote),
+        ["late", ..] => late(),
+        ["by-hand", part] => {
+            by_hand::play(part);
+            Ok(())
+        }
+        _ => Err(format!("no such part: {args:?}").into()),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{args:?}: {error}");
+            1
+        }
+    }
+}
+
+async fn no_primary(_: Primary) -> ganger::Result {
+    Err("this process was started as a worker".into())
+}
+
+/// Asks for its role when another thread runs; exit code 7 if the error says so.
+fn late() -> ganger::Result {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || wait.recv());
+    let error = ganger::main(no_primary, remote).unwrap_err().to_string();
+    let expected = "the environment must be taken before the first thread starts (2 threads run): call this first thing in main";
+    assert_eq!(error, expected);
+    assert!(env::var_os("NODE_CHANNEL_FD").is_some(), "nothing is taken by halves");
+    drop(done);
+    let _ = thread.join();
+    std::process::exit(7);
+}
+
+/// Does what the primary's messages say: `["listen", ADDRESS]`, `["serve", LISTENER]`, …
+async fn remote(worker: Worker) -> ganger::Result {
+    let mut part = Part { worker: worker.clone(), listeners: Vec::new(), serving: JoinSet::new() };
+    let mut stopping = pin!(worker.stopping());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopping => break,
+            message = worker.recv() => {
+                let Some(message) = message else { break };
+                let answer = part.perform(message.parse()?).await?;
+                if !answer.is_null() {
+                    worker.send(&answer)?;
+                }
+            }
+        }
+    }
+    // Who has left of its own accord may have nobody to tell.
+    let _ = worker.send(&json!(["stopping"]));
+    part.listeners.clear();
+    part.serving.join_all().await;
+    Ok(())
+}
+
+struct Part {
+    worker: Worker,
+    listeners: Vec<State>,
+    serving: JoinSet<()>,
+}
+
+enum State {
+    Idle(Listener),
+    Serving(AbortHandle),
+    Gone,
+}
+
+impl Part {
+    async fn perform(&mut self, message: Value) -> ganger::Result<Value> {
+        let index = message[1].as_u64().unwrap_or(0) as usize;
+        Ok(match message[0].as_str().unwrap_or_default() {
+            "echo" => message[1].clone(),
+            "id" => json!([self.worker.id(), self.worker.slot(), std::process::id()]),
+            "listen" => match self.listen(message[1].as_str().unwrap_or_default()).await {
+                Ok(listener) => {
+                    let address = listener.local_addr().map(|address| address.to_string());
+                    self.listeners.push(State::Idle(listener));
+                    json!(["listening", address.unwrap_or_default()])
+                }
+                Err(error) => json!(["error", error.kind().to_string(), error.raw_os_error()]),
+            },
+            "serve" => {
+                let state = std::mem::replace(&mut self.listeners[index], State::Gone);
+                if let State::Idle(listener) = state {
+                    let id = self.worker.id().to_string();
+                    self.listeners[index] = State::Serving(self.serving.spawn(serve(id, listener)));
+                }
+                json!(["serving"])
+            }
+            "drop" => {
+                let state = std::mem::replace(&mut self.listeners[index], State::Gone);
+                if let State::Serving(task) = state {
+                    task.abort();
+                    let _ = self.serving.join_next().await;
+                }
+                json!(["dropped"])
+            }
+            "disconnect" => {
+                self.worker.disconnect();
+                Value::Null
+            }
+            "env" => {
+                let names = env::vars().map(|(name, _)| name);
+                let ours = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
+                json!(names.filter(|name| ours.contains(&name.as_str())).collect::<Vec<_>>())
+            }
+            "run" => {
+                let words: Vec<&str> =
+                    message[1].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let output = std::process::Command::new(words[0]).args(&words[1..]).output()?;
+                json!(String::from_utf8(output.stdout)?.trim())
+            }
+            other => return Err(format!("no such order: {other}").into()),
+        })
+    }
+
+    async fn listen(&self, address: &str) -> std::io::Result<Listener> {
+        if let Ok(address) = address.parse::<SocketAddr>() {
+            self.worker.listen(address).await
+        } else if let Ok(port) = address.parse::<u16>() {
+            self.worker.listen(port).await
+        } else {
+            self.worker.listen(PathBuf::from(address)).await
+        }
+    }
+}
+
+/// Serves a listener until it is closed, and what it accepted until that is.
+async fn serve(id: String, mut listener: Listener) {
+    let mut open = JoinSet::new();
+    while let Some(connection) = listener.accept().await {
+        open.spawn(echo(id.clone(), connection));
+    }
+    open.join_all().await;
+}
+
+/// Says who it is, then what it hears.
+async fn echo(id: String, mut connection: Connection) {
+    let mut buffer = [0; 1024];
+    // A client that has gone is no error of ours.
+    while let Ok(count @ 1..) = connection.read(&mut buffer).await {
+        let answer = [id.as_bytes(), b" ", &buffer[..count]].concat();
+        if connection.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
