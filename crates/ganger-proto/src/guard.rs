@@ -15,115 +15,27 @@
 //! Invariants: a slot has at most one occupant. After [`Guard::handle`] said *stop*, nothing is started.
 //! [`Action::End`] comes last and once, when no worker is left.
 
+mod config;
 mod ladder;
 mod notice;
 mod restart;
+mod seam;
+mod ward;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use ladder::Ladder;
+pub use config::Config;
 pub use notice::{Cause, Exit, Illness, Notice, Sign, Then, Verdict};
-pub use restart::{Backoff, Limit};
+pub use restart::Limit;
+pub use seam::{Action, Input};
 
 use crate::{Generation, Slot, Time, WorkerId};
-
-/// A worker that dies within this time after it was ready died *young*.
-const YOUNG: Duration = Duration::from_secs(1);
-/// A channel that closes is usually the first sign of a death: this long the guard waits for the second.
-const DEATH_FOLLOWS: Duration = Duration::from_secs(1);
-
-/// What the guard is to keep, with its defaults.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Config {
-    /// How many slots. Default: 1.
-    pub workers: u32,
-    /// How long a worker may take to get ready. Default: 30 s.
-    pub start_timeout: Duration,
-    /// How long a stop may take before workers are killed. Default: 25 s.
-    pub stop_timeout: Duration,
-    /// How long an ill worker may finish what it has. Default: 60 s.
-    pub drain_timeout: Duration,
-    /// Above this many restarts they are spaced. `None` = no limit. Default: 60 in 60 s.
-    pub restart_limit: Option<Limit>,
-    /// Whether workers have a channel, and so can be asked to leave. Default: true.
-    pub channel: bool,
-    /// Where the jitter of pauses comes from.
-    pub seed: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            workers: 1,
-            start_timeout: Duration::from_secs(30),
-            stop_timeout: Duration::from_secs(25),
-            drain_timeout: Duration::from_secs(60),
-            restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),
-            channel: true,
-            seed: 0,
-        }
-    }
-}
-
-/// What happened to the gang.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// [`Action::Start`] was done.
-    Started {
-        /// The slot.
-        slot: Slot,
-        /// The new worker in it.
-        worker: WorkerId,
-    },
-    /// [`Action::Start`] could not be done.
-    StartFailed {
-        /// The slot.
-        slot: Slot,
-        /// Why, in words.
-        error: String,
-    },
-    /// The worker has said something on its channel.
-    Online(WorkerId),
-    /// The worker shows that it is ready.
-    Sign(WorkerId, Sign),
-    /// The worker says that it is going to leave of its own accord.
-    Leaving(WorkerId),
-    /// The worker's channel is closed.
-    Disconnected(WorkerId),
-    /// The worker broke the wire's rules so badly that its channel was cut.
-    Condemned(WorkerId, String),
-    /// The worker is dead and reaped.
-    Exited(WorkerId, Exit),
-    /// End the gang by the ladder; said again: at once.
-    Stop,
-    /// End the gang at once.
-    Kill,
-}
-
-/// What the guard wants done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Action {
-    /// Start a worker in this slot; answered by [`Input::Started`] or [`Input::StartFailed`].
-    Start(Slot, Generation),
-    /// Take the worker out of dispatch and ask it to finish and leave.
-    Retire(WorkerId),
-    /// Send the worker the stop signal.
-    Terminate(WorkerId),
-    /// Kill the worker and its process group.
-    Kill(WorkerId),
-    /// Stop listening.
-    CloseSockets,
-    /// A vacant slot is about to be filled, or none is any more.
-    ReplacementsDue(bool),
-    /// Tell the user.
-    Notice(Notice),
-    /// The gang has ended.
-    End(Verdict),
-}
+use ladder::Ladder;
+use restart::Backoff;
+use ward::{DEATH_FOLLOWS, Ward};
 
 /// The guard's machine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -173,24 +85,6 @@ struct Obituary {
     worker: WorkerId,
     age: Duration,
     cause: Cause,
-}
-
-/// A worker, from its start to its exit.
-#[derive(Debug, Serialize, Deserialize)]
-struct Ward {
-    slot: Slot,
-    started: Time,
-    ready: Option<Time>,
-    /// Has spoken on its channel.
-    online: bool,
-    channel_open: bool,
-    /// Since when its channel is closed without an exit.
-    silent_since: Option<Time>,
-    leaving: Option<Ladder>,
-    /// Why it ends, where that is known before it does.
-    cause: Option<Cause>,
-    /// It left its slot before its end; the replacement, once it is known.
-    replaced: Option<Option<WorkerId>>,
 }
 
 impl Guard {
@@ -430,7 +324,7 @@ impl Guard {
         self.actions.push_back(Action::Retire(worker));
         if self.slots[slot.0 as usize].occupant == Some(worker) {
             self.slots[slot.0 as usize].occupant = None;
-            let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now, slot) };
+            let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now) };
             if self.is_ending() {
                 return;
             }
@@ -442,6 +336,7 @@ impl Guard {
     fn handle_exited(&mut self, now: Time, worker: WorkerId, exit: Exit) {
         let Some(ward) = self.wards.remove(&worker) else { return };
         let (slot, age) = (ward.slot, now - ward.started);
+        let young = ward.is_young(now);
         let cause = match ward.cause {
             Some(cause) => cause,
             None => Cause::Exit(exit),
@@ -468,11 +363,10 @@ impl Guard {
             };
             return self.notice(Notice::Died { worker, slot, age, cause, then });
         }
-        let young = ward.ready.is_none_or(|ready| now - ready < YOUNG);
         if !young {
             self.slots[slot.0 as usize].backoff.lived(now - ward.started);
         }
-        let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now, slot) };
+        let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now) };
         if self.is_ending() {
             return self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
         }
@@ -497,7 +391,7 @@ impl Guard {
     }
 
     /// The pause before the next start after a death in good age: none, up to the limit.
-    fn pause(&mut self, now: Time, _slot: Slot) -> Option<Duration> {
+    fn pause(&mut self, now: Time) -> Option<Duration> {
         let limit = self.config.restart_limit?;
         let spaced = self.restarts.next(now, limit);
         if spaced.newly {
@@ -577,22 +471,6 @@ impl Guard {
 
     fn notice(&mut self, notice: Notice) {
         self.actions.push_back(Action::Notice(notice));
-    }
-}
-
-impl Ward {
-    fn is_young(&self, now: Time) -> bool {
-        self.ready.is_none_or(|ready| now - ready < YOUNG)
-    }
-
-    fn timeout(&self, config: &Config) -> Option<Time> {
-        let silent = self.silent_since.map(|since| since + DEATH_FOLLOWS);
-        let next = match &self.leaving {
-            Some(ladder) => ladder.next(),
-            None if self.ready.is_none() && self.cause.is_none() => Some(self.started + config.start_timeout),
-            None => None,
-        };
-        silent.into_iter().chain(next).min()
     }
 }
 

@@ -15,10 +15,15 @@
 //! [`Event::Delivered`], [`Event::Returned`] or from [`Session::take_undelivered`]. A barrier is alone in
 //! `pending`. `departed <= pending.len()`. The session never answers a handle twice.
 
+mod fault;
+mod transfer;
+
 use std::collections::VecDeque;
 
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
+
+pub use fault::Fault;
 
 use crate::{
     node::{self, ClusterMessage, HandleKind, Line},
@@ -163,55 +168,6 @@ pub enum Event<H> {
     Fault(Fault),
     /// The channel has ended; nothing follows.
     Disconnected,
-}
-
-/// What a peer did wrong.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Fault {
-    /// A line that no parser takes.
-    #[error("it wrote a line that is not JSON: {start:?}")]
-    NotJson {
-        /// How the line begins.
-        start: String,
-    },
-    /// A line longer than [`Limits::line`]; where the next one begins cannot be known.
-    #[error("it wrote a line of more than {limit} bytes")]
-    TooLong {
-        /// The limit.
-        limit: usize,
-    },
-    /// The channel ended in the middle of a line.
-    #[error("its channel ended in the middle of a message, {bytes} bytes in")]
-    Truncated {
-        /// How much of the line had come.
-        bytes: usize,
-    },
-    /// An ACK or NACK when nothing was unanswered.
-    #[error("it acknowledged a handle that was never sent")]
-    UnexpectedAck,
-    /// Descriptors that no message announced; they were closed.
-    #[error("it sent {count} descriptors that no message announced")]
-    Unannounced {
-        /// How many.
-        count: usize,
-    },
-    /// A handle of a type that this side does not know; it was closed.
-    #[error("it sent a handle of the unknown type {kind:?}")]
-    UnknownHandle {
-        /// The type's name.
-        kind: String,
-    },
-    /// Bun's `cluster` speaks a dialect of its own.
-    #[error("it speaks Bun's own cluster dialect, which is not Node's")]
-    BunCluster,
-}
-
-impl Fault {
-    /// Whether the stream cannot be read on.
-    pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::TooLong { .. } | Self::Truncated { .. } | Self::BunCluster)
-    }
 }
 
 /// The next bytes to write. A handle belongs to their first byte, in one `sendmsg`.
@@ -387,51 +343,6 @@ impl<H> Session<H> {
         let held = std::mem::take(&mut self.held).into_iter().filter_map(|held| held.attachment);
         let pending = std::mem::take(&mut self.pending).into_iter().map(|pending| pending.attachment);
         pending.chain(held).map(|attachment| (attachment.tag, attachment.handle))
-    }
-
-    /// The same session with other handles: for moving it into another program.
-    pub fn map_handles<G>(self, mut map: impl FnMut(H) -> G) -> Session<G> {
-        let mut attachment = |old: Attachment<H>| Attachment {
-            handle: map(old.handle),
-            kind: old.kind,
-            tag: old.tag,
-            order: old.order,
-        };
-        let pending = self.pending.into_iter().map(|old| Pending {
-            attachment: attachment(old.attachment),
-            message: old.message,
-            retransmissions: old.retransmissions,
-        });
-        let pending = pending.collect();
-        let held = self.held.into_iter();
-        let held =
-            held.map(|old| Held { message: old.message, attachment: old.attachment.map(&mut attachment) });
-        let held = held.collect();
-        let arrived = self.arrived.into_iter().map(&mut map).collect();
-        let events = self.events.into_iter().map(|event| match event {
-            Event::Message { json, handle } => {
-                Event::Message { json, handle: handle.map(|(kind, handle)| (kind, map(handle))) }
-            }
-            Event::Cluster { message, handle } => Event::Cluster { message, handle: handle.map(&mut map) },
-            Event::Delivered { tag, handle } => Event::Delivered { tag, handle: map(handle) },
-            Event::Returned { tag, handle } => Event::Returned { tag, handle: map(handle) },
-            Event::Fault(fault) => Event::Fault(fault),
-            Event::Disconnected => Event::Disconnected,
-        });
-        let events = events.collect();
-        Session {
-            limits: self.limits,
-            phase: self.phase,
-            lines: self.lines,
-            arrived,
-            out: self.out,
-            written: self.written,
-            pending,
-            departed: self.departed,
-            held,
-            queued: self.queued,
-            events,
-        }
     }
 
     fn feed(&mut self, bytes: &[u8]) {

@@ -18,7 +18,7 @@ const STOP_SIGNAL: Duration = Duration::from_secs(5);
 
 /// Where a leaving worker stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Ladder {
+pub(super) struct Ladder {
     since: Time,
     /// Whether the closing of its channel means that it is done.
     asked: bool,

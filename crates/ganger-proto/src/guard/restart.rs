@@ -31,7 +31,7 @@ pub struct Limit {
 
 /// One slot's young deaths.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Backoff {
+pub(super) struct Backoff {
     in_a_row: u32,
     deaths: VecDeque<Time>,
 }

@@ -1,0 +1,62 @@
+//! What goes into the guard, and what comes out.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Exit, Notice, Sign, Verdict};
+use crate::{Generation, Slot, WorkerId};
+
+/// What happened to the gang.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// [`Action::Start`] was done.
+    Started {
+        /// The slot.
+        slot: Slot,
+        /// The new worker in it.
+        worker: WorkerId,
+    },
+    /// [`Action::Start`] could not be done.
+    StartFailed {
+        /// The slot.
+        slot: Slot,
+        /// Why, in words.
+        error: String,
+    },
+    /// The worker has said something on its channel.
+    Online(WorkerId),
+    /// The worker shows that it is ready.
+    Sign(WorkerId, Sign),
+    /// The worker says that it is going to leave of its own accord.
+    Leaving(WorkerId),
+    /// The worker's channel is closed.
+    Disconnected(WorkerId),
+    /// The worker broke the wire's rules so badly that its channel was cut.
+    Condemned(WorkerId, String),
+    /// The worker is dead and reaped.
+    Exited(WorkerId, Exit),
+    /// End the gang by the ladder; said again: at once.
+    Stop,
+    /// End the gang at once.
+    Kill,
+}
+
+/// What the guard wants done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Start a worker in this slot; answered by [`Input::Started`] or [`Input::StartFailed`].
+    Start(Slot, Generation),
+    /// Take the worker out of dispatch and ask it to finish and leave.
+    Retire(WorkerId),
+    /// Send the worker the stop signal.
+    Terminate(WorkerId),
+    /// Kill the worker and its process group.
+    Kill(WorkerId),
+    /// Stop listening.
+    CloseSockets,
+    /// A vacant slot is about to be filled, or none is any more.
+    ReplacementsDue(bool),
+    /// Tell the user.
+    Notice(Notice),
+    /// The gang has ended.
+    End(Verdict),
+}

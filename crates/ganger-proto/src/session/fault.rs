@@ -1,0 +1,52 @@
+//! The rules that a peer can break.
+
+use serde::{Deserialize, Serialize};
+
+/// What a peer did wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A line that no parser takes.
+    #[error("it wrote a line that is not JSON: {start:?}")]
+    NotJson {
+        /// How the line begins.
+        start: String,
+    },
+    /// A line longer than [`Limits::line`](super::Limits::line); where the next one begins cannot be known.
+    #[error("it wrote a line of more than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// The channel ended in the middle of a line.
+    #[error("its channel ended in the middle of a message, {bytes} bytes in")]
+    Truncated {
+        /// How much of the line had come.
+        bytes: usize,
+    },
+    /// An ACK or NACK when nothing was unanswered.
+    #[error("it acknowledged a handle that was never sent")]
+    UnexpectedAck,
+    /// Descriptors that no message announced; they were closed.
+    #[error("it sent {count} descriptors that no message announced")]
+    Unannounced {
+        /// How many.
+        count: usize,
+    },
+    /// A handle of a type that this side does not know; it was closed.
+    #[error("it sent a handle of the unknown type {kind:?}")]
+    UnknownHandle {
+        /// The type's name.
+        kind: String,
+    },
+    /// Bun's `cluster` speaks a dialect of its own.
+    #[error("it speaks Bun's own cluster dialect, which is not Node's")]
+    BunCluster,
+}
+
+impl Fault {
+    /// Whether the stream cannot be read on.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::Truncated { .. } | Self::BunCluster)
+    }
+}
