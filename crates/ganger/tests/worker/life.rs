@@ -64,7 +64,19 @@ async fn an_address_in_use_is_an_error(under: Under) {
     assert_eq!(error, json!(["error", "address in use", 98]));
     // It can go on.
     drop(taken);
-    assert_eq!(boss.listen(worker, &address).await, address);
+    listen_again(&mut boss, worker, &address).await;
+}
+
+/// Listens where somebody did before. Processes that are being started have a copy of all sockets for a moment.
+async fn listen_again(boss: &mut Boss, worker: u32, address: &str) {
+    loop {
+        let answer = boss.ask(worker, json!(["listen", address])).await;
+        if answer[0] == "listening" {
+            assert_eq!(answer[1], address);
+            return;
+        }
+        assert_eq!(answer, json!(["error", "address in use", 98]));
+    }
 }
 
 async fn a_path_is_served(under: Under) {
@@ -117,10 +129,9 @@ async fn each_listener_has_its_own_life(under: Under) {
     while TcpStream::connect(&first).await.is_ok() {}
     assert_eq!(exchange(&mut TcpStream::connect(&second).await.unwrap(), "x").await, "1 x");
     // And the same again.
-    let again = boss.listen(worker, &first).await;
-    assert_eq!(again, first);
+    listen_again(&mut boss, worker, &first).await;
     boss.ask(worker, json!(["serve", 2])).await;
-    assert_eq!(exchange(&mut TcpStream::connect(&again).await.unwrap(), "x").await, "1 x");
+    assert_eq!(exchange(&mut TcpStream::connect(&first).await.unwrap(), "x").await, "1 x");
 }
 
 async fn its_children_are_no_workers(under: Under) {
