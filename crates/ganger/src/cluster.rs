@@ -9,6 +9,7 @@
 
 mod environment;
 mod listener;
+mod orphans;
 mod primary;
 mod sockets;
 mod worker;

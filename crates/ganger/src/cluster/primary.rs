@@ -20,12 +20,11 @@ use ganger_proto::{
     node::{Act, ClusterMessage},
     session::{self, Limits},
 };
-use tokio::{
-    io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::io::unix::AsyncFd;
 
-use super::{Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, sockets::Socket};
+use super::{
+    Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, orphans::Orphans, sockets::Socket,
+};
 use crate::{
     channel::{Flushed, Link, Message, READ_SIZE},
     clock,
@@ -33,7 +32,7 @@ use crate::{
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
-        process, reap, watch,
+        process, watch,
     },
 };
 
@@ -61,8 +60,7 @@ pub struct Primary {
     /// Workers with something to write.
     dirty: Vec<WorkerId>,
     events: VecDeque<Event>,
-    /// Tells when a child has ended, where orphans come to us.
-    orphans: Option<Signal>,
+    orphans: Orphans,
 }
 
 /// A worker's process and our end of its channel.
@@ -148,7 +146,7 @@ impl Primary {
             reserve: Reserve::new()?,
             dirty: Vec::new(),
             events: VecDeque::new(),
-            orphans: if reap::is_reaper() { Some(signal(SignalKind::child())?) } else { None },
+            orphans: Orphans::new()?,
         })
     }
 
@@ -304,9 +302,9 @@ impl Primary {
                     Err(_) => std::future::pending().await,
                 },
                 () = clock::at(self.timeout()) => self.handle_timeout(),
-                () = ended(&mut self.orphans) => {
-                    let ours: Vec<i32> = self.workers.values().map(|worker| worker.info.pid).collect();
-                    reap::strangers(|pid| ours.contains(&pid));
+                () = self.orphans.due() => {
+                    let workers = &self.workers;
+                    self.orphans.look(|pid| workers.values().any(|worker| worker.info.pid == pid));
                 }
             }
             self.handle_readiness();
@@ -475,14 +473,6 @@ impl Primary {
         if let Err(error) = self.poller.get_ref().add(fd, token.into(), interest) {
             tracing::error!(?token, %error, "a descriptor cannot be watched");
         }
-    }
-}
-
-/// Resolves when some child has ended; never, where that is not our business.
-async fn ended(orphans: &mut Option<Signal>) {
-    match orphans {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }
 

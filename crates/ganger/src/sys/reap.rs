@@ -7,16 +7,30 @@ pub fn is_reaper() -> bool {
     getpid().is_init() || matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
 
-/// Reaps children that have ended and that are not `ours`, by their number, so that nobody's exit status is
-/// taken from him. Returns how many it were.
-pub fn strangers(ours: impl Fn(i32) -> bool) -> usize {
-    let ended = |pid: &i32| {
-        Pid::from_raw(*pid).is_some_and(|pid| {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
-        })
-    };
-    children().into_iter().filter(|pid| !ours(*pid)).filter(ended).count()
+/// The dead children that nobody has reaped, as of the last look.
+#[derive(Debug, Default)]
+pub struct Strangers(Vec<i32>);
+
+impl Strangers {
+    /// Looks for children that have ended and are not `ours`, by their number, and reaps those that were
+    /// there at the last look already: who has a child of his own waits for it, and must find its status.
+    /// Returns whether it should be looked again, after a while.
+    pub fn look(&mut self, ours: impl Fn(i32) -> bool) -> bool {
+        let dead: Vec<i32> = children().into_iter().filter(|pid| !ours(*pid) && is_dead(*pid)).collect();
+        let (old, new): (Vec<i32>, Vec<i32>) = dead.into_iter().partition(|pid| self.0.contains(pid));
+        for pid in old.into_iter().filter_map(Pid::from_raw) {
+            // Somebody has been quicker, at worst.
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+        self.0 = new;
+        !self.0.is_empty()
+    }
+}
+
+fn is_dead(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let wait = |pid| waitid(WaitId::Pid(pid), options);
+    Pid::from_raw(pid).is_some_and(|pid| matches!(wait(pid), Ok(Some(_))))
 }
 
 /// All children of this process, the dead that nobody has reaped included.
@@ -35,19 +49,19 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::zombie_processes, reason = "the stranger is reaped as one")]
-    fn strangers_are_reaped_and_our_own_are_left_alone() {
+    fn strangers_are_reaped_at_the_second_look_and_our_own_never() {
         let mut ours = Command::new("true").spawn().unwrap();
-        let stranger = Command::new("true").spawn().unwrap();
-        let is_zombie = |pid: u32| {
-            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-        };
-        while !(is_zombie(ours.id()) && is_zombie(stranger.id())) {
+        let stranger = Command::new("true").spawn().unwrap().id() as i32;
+        let mine = ours.id() as i32;
+        while !(is_dead(mine) && is_dead(stranger)) {
             std::thread::yield_now();
         }
-        // Other tests have children as well: only this one is nobody's.
-        let reaped = strangers(|pid| pid != stranger.id() as i32);
-        assert_eq!(reaped, 1);
+        // Other tests have children as well: here only this one is nobody's.
+        let mut strangers = Strangers::default();
+        assert!(strangers.look(|pid| pid != stranger));
+        assert!(is_dead(stranger));
+        assert!(!strangers.look(|pid| pid != stranger));
+        assert!(!is_dead(stranger));
         assert!(ours.wait().unwrap().success());
     }
 }
