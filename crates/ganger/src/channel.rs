@@ -1,6 +1,6 @@
 //! The IPC channel: a [`Session`] on its socket. Here descriptors and messages meet for the first time.
 //!
-//! [`Link`] moves bytes between the two, without waiting: the cluster's loops own theirs directly.
+//! `Link` moves bytes between the two, without waiting: the cluster's loops own theirs directly.
 //! [`Channel`] is the same for a library's user, with `await`.
 
 use std::{

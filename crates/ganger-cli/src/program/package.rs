@@ -80,11 +80,11 @@ pub(super) fn main(directory: &Path) -> Option<PathBuf> {
 pub(super) fn directory(typed: Typed<'_>, word: &OsStr, args: &[OsString]) -> Result<Program, Unusable> {
     let directory = typed.cwd.join(word);
     let package = Package::read(&directory)?.unwrap_or_default();
-    if let Some(start) = package.scripts.get("start") {
-        if let Some(simple) = NodeScript::parse(start) {
-            let said = format!("the start script of {} is `{start}`", shown(word));
-            return simple.program(typed, &directory, args, said);
-        }
+    if let Some(start) = package.scripts.get("start")
+        && let Some(simple) = NodeScript::parse(start)
+    {
+        let said = format!("the start script of {} is `{start}`", shown(word));
+        return simple.program(typed, &directory, args, said);
     }
     let Some(main) = package.main(&directory) else {
         return Err(Unusable(format!(

@@ -156,6 +156,13 @@ impl<C> Primary<C> {
         self.dispatch_all(now);
     }
 
+    fn narrow(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.capabilities.window = 1;
+            self.sockets.values_mut().for_each(|socket| socket.schedule.widened(id, 1));
+        }
+    }
+
     /// Somebody is about to fill a vacant slot, or nobody is any more.
     pub fn set_replacements_due(&mut self, now: Time, due: bool) {
         if self.replacements_due && !due {
@@ -235,6 +242,8 @@ impl<C> Primary<C> {
             Input::Message { worker, message } => self.handle_message(now, worker, message),
             Input::Delivered { worker, seq, connection } => self.handle_delivered(worker, seq, connection),
             Input::Returned { worker, seq, connection } => {
+                // It is short of descriptors: several at once could be mixed up at its end.
+                self.narrow(worker);
                 match self.take_hand_off(worker, seq) {
                     Some(hand_off) => self.refused(now, worker, hand_off, connection),
                     None => self.orphan(connection),

@@ -28,6 +28,8 @@ pub(crate) struct Temper {
     pub(crate) slow: bool,
     /// It does nothing any more.
     pub(crate) hung: bool,
+    /// It has sent an ACK for nothing.
+    acknowledges_anything: bool,
     /// Its table of descriptors is full now and then.
     pub(crate) starved: bool,
     /// How often in a thousand steps it dies, …
@@ -55,6 +57,7 @@ impl Temper {
             lingers: 300,
             slow: slow > 0,
             hung: false,
+            acknowledges_anything: false,
             starved: starved > 0,
             crashes,
             hangs,
@@ -106,9 +109,12 @@ impl Worker {
             3 => drop(self.say(Act::Accepted { ack: self.last_answered(), accepted: false })),
             // It shifts all answers after it, so from one that loses descriptors it would be as bad as
             // a stray NACK: who says that it lost what it has, and serves it, cannot be found out.
-            5 if !self.temper.starved => self.say_line(node::HANDLE_ACK.as_bytes()),
-            // It guesses, and may meet what is on its way to it.
-            4 => {
+            5 if !self.temper.starved => {
+                self.temper.acknowledges_anything = true;
+                self.say_line(node::HANDLE_ACK.as_bytes());
+            }
+            // It guesses, and may meet what is on its way to it. What it has acknowledged besides, it has.
+            4 if !self.temper.acknowledges_anything => {
                 if let Some(ack) = self.guess(1 + around.random.below(3) as u64) {
                     self.say(Act::Accepted { ack, accepted: around.random.chance(500) });
                 }
