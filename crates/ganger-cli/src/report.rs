@@ -2,6 +2,7 @@
 //!
 //! Knows what can be told, not why it happens.
 
+mod gist;
 mod json;
 mod text;
 mod writer;
@@ -16,6 +17,8 @@ use ganger::{Slot, WorkerId};
 
 use crate::args::LogFormat;
 use writer::Writer;
+
+pub(crate) use gist::{gist, says_address_in_use};
 
 /// Something to tell.
 #[derive(Debug)]
@@ -82,6 +85,8 @@ pub(crate) struct Reporter {
     format: LogFormat,
     quiet: bool,
     colour: bool,
+    /// Whether a person has just seen what the workers wrote.
+    seen: bool,
     writer: Writer,
     /// Events that could not be written, and were not told of yet.
     lost: Cell<u32>,
@@ -94,7 +99,7 @@ impl Reporter {
     /// If there can be no more threads.
     pub(crate) fn new(format: LogFormat, quiet: bool) -> io::Result<Self> {
         let colour = wants_colour(io::stderr().is_terminal());
-        Ok(Self { format, quiet, colour, writer: Writer::new()?, lost: Cell::new(0) })
+        Ok(Self { format, quiet, colour, seen: on_terminal(), writer: Writer::new()?, lost: Cell::new(0) })
     }
 
     /// Tells of an event.
@@ -122,7 +127,7 @@ impl Reporter {
 
     fn write(&self, event: &Event) -> bool {
         let lines = match self.format {
-            LogFormat::Text => text::lines(event, self.colour),
+            LogFormat::Text => text::lines(event, self.colour, self.seen),
             LogFormat::Json => Some(json::line(event, SystemTime::now())),
         };
         lines.is_none_or(|lines| self.writer.write(lines))
@@ -137,12 +142,17 @@ pub(crate) fn say(lines: &str) {
 /// What stands before a worker's lines: nothing, unless both outputs are a terminal's. A program's output
 /// that goes into a file or a pipe stays as it is.
 pub(crate) fn prefix() -> impl Fn(WorkerId, Slot) -> String + Send + 'static {
-    let terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
+    let terminal = on_terminal();
     let colour = wants_colour(terminal);
     move |worker, slot| match terminal {
         true => text::prefix(worker, slot, colour),
         false => String::new(),
     }
+}
+
+/// Whether all that is written goes to a person.
+fn on_terminal() -> bool {
+    io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
 /// <https://no-color.org>: any value but an empty one.

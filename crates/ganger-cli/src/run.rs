@@ -156,13 +156,15 @@ struct Gang<'a> {
     ready: BTreeSet<WorkerId>,
     /// Whether every slot has been ready.
     complete: bool,
+    /// Whether a socket was asked for by way of the cluster.
+    shares: bool,
     stopping: Option<Instant>,
 }
 
 impl<'a> Gang<'a> {
     fn new(guard: Guard, reporter: &'a Reporter) -> Self {
         let (alive, ready) = (BTreeSet::new(), BTreeSet::new());
-        Self { guard, reporter, alive, ready, complete: false, stopping: None }
+        Self { guard, reporter, alive, ready, complete: false, shares: false, stopping: None }
     }
 
     async fn until_its_end(mut self, mut signals: Signals) -> Verdict {
@@ -199,8 +201,12 @@ impl<'a> Gang<'a> {
     fn reported(&mut self, report: Report) {
         let event = match report {
             Report::Notice { notice, last_words } => return self.noticed(notice, last_words),
-            Report::Listening { address } => Event::Listening { address },
+            Report::Listening { address } => {
+                self.shares = true;
+                Event::Listening { address }
+            }
             Report::BindFailed { worker, address, error } => {
+                self.shares = true;
                 Event::BindFailed { worker, pid: self.guard.pid(worker), address, error }
             }
             Report::Fault { worker, fault } => Event::Fault { worker, pid: self.guard.pid(worker), fault },
@@ -211,6 +217,9 @@ impl<'a> Gang<'a> {
     }
 
     fn noticed(&mut self, notice: Notice, last_words: Vec<String>) {
+        let opens_its_port = !self.shares
+            && self.alive.len() > 1
+            && report::gist(&last_words).is_some_and(|gist| report::says_address_in_use(&gist));
         let mut was_ready = false;
         let worker = match &notice {
             Notice::Started { worker, .. } => {
@@ -248,5 +257,9 @@ impl<'a> Gang<'a> {
             last_words,
             complete: self.complete,
         }));
+        if opens_its_port {
+            let text = "the program opens its port by itself, which only one process can: run it with -n 1";
+            self.reporter.report(&Event::Warning(text.into()));
+        }
     }
 }

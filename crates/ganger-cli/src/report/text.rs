@@ -7,15 +7,16 @@ use std::time::Duration;
 use ganger::guard::{Illness, Notice, Then, Verdict, describe};
 use ganger::{Slot, WorkerId};
 
-use super::{Event, Level, Noticed};
+use super::{Event, Level, Noticed, gist};
 
 /// More pids than these are not told one by one.
 const PIDS: usize = 8;
 /// One colour a slot, over and over: cyan, magenta, green, blue, yellow, and their bright ones.
 const SLOTS: [u8; 10] = [36, 35, 32, 34, 33, 96, 95, 92, 94, 93];
 
-/// The event's line, and below it what belongs to it; none for what only machines want to know.
-pub(super) fn lines(event: &Event, colour: bool) -> Option<String> {
+/// The event's line, and below it what belongs to it; none for what only machines want to know. `seen`: what
+/// the workers wrote stands above already.
+pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
     let mark = match (colour, event.level()) {
         (false, _) => "ganger:".to_owned(),
         (true, Level::Info) => painted(36, "ganger:"),
@@ -23,17 +24,15 @@ pub(super) fn lines(event: &Event, colour: bool) -> Option<String> {
         (true, Level::Error) => painted(31, "ganger:"),
     };
     let mut lines = format!("{mark} {}\n", sentence(event)?);
-    if let Event::Noticed(noticed) = event {
-        let words: Vec<&String> = noticed.last_words.iter().filter(|line| !line.trim().is_empty()).collect();
+    if let Event::Noticed(noticed) = event
+        && !seen
+        && noticed.last_words.len() > 1
+    {
         // Writing to a string cannot fail.
-        let _ = match words[..] {
-            [] => Ok(()),
-            [line] => writeln!(lines, "{mark}   its last words: {line}"),
-            _ => {
-                let _ = writeln!(lines, "{mark}   its last words:");
-                words.iter().try_for_each(|line| writeln!(lines, "{mark}     {line}"))
-            }
-        };
+        let _ = writeln!(lines, "{mark}   its last words:");
+        for line in noticed.last_words.iter().filter(|line| !line.trim().is_empty()) {
+            let _ = writeln!(lines, "{mark}     {line}");
+        }
     }
     Some(lines)
 }
@@ -90,7 +89,7 @@ fn sentence(event: &Event) -> Option<String> {
     })
 }
 
-fn noticed_sentence(Noticed { notice, pid, was_ready, complete, .. }: &Noticed) -> Option<String> {
+fn noticed_sentence(Noticed { notice, pid, was_ready, complete, last_words }: &Noticed) -> Option<String> {
     Some(match notice {
         // Of the first ones it is said when all are.
         Notice::WorkerReady { .. } if !complete => return None,
@@ -105,7 +104,8 @@ fn noticed_sentence(Noticed { notice, pid, was_ready, complete, .. }: &Noticed) 
         ),
         Notice::Died { worker, age, cause, then, .. } => {
             let who = who(*worker, *pid);
-            let cause = describe(cause);
+            let gist = gist(last_words).map(|gist| format!(" ({gist})")).unwrap_or_default();
+            let cause = format!("{}{gist}", describe(cause));
             let died = match was_ready {
                 false if *then == Then::GangEnds => format!("{who} died before it was ready"),
                 false => format!("{who} died {} after its start", time(*age)),
@@ -192,7 +192,7 @@ mod tests {
 
     fn check(event: Event, expected: &str) {
         let expected = expected.lines().map(|line| format!("ganger: {}\n", line.trim_start_matches('|')));
-        assert_eq!(lines(&event, false), Some(expected.collect()));
+        assert_eq!(lines(&event, false, false), Some(expected.collect()));
     }
 
     fn noticed(notice: Notice, was_ready: bool, last_words: &[&str]) -> Event {
@@ -245,18 +245,22 @@ mod tests {
         );
         check(
             noticed(death(Then::RetryIn(Duration::from_millis(200)), 0.1), false, &["boom"]),
-            &format!(
-                "worker 3 (pid 42) died 0.10 s after its start: {left}; trying again in 0.20 s\n\
-                 |  its last words: boom"
-            ),
+            &format!("worker 3 (pid 42) died 0.10 s after its start: {left} (boom); trying again in 0.20 s"),
         );
         check(
             noticed(death(Then::GangEnds, 0.1), false, &["a", "", "b"]),
             &format!(
-                "worker 3 (pid 42) died before it was ready: {left}\n\
+                "worker 3 (pid 42) died before it was ready: {left} (b)\n\
                  |  its last words:\n|    a\n|    b"
             ),
         );
+    }
+
+    #[test]
+    fn what_a_person_has_just_read_is_not_repeated() {
+        let event = noticed(death(Then::ReplacedBy(WorkerId(4)), 12.0), true, &["Error: boom", "  at x"]);
+        let one = lines(&event, false, true).unwrap();
+        assert!(one.ends_with("(Error: boom); replaced by worker 4\n") && one.lines().count() == 1, "{one}");
     }
 
     #[test]
@@ -280,14 +284,14 @@ mod tests {
             "SIGHUP is ignored: the reload is not in this version",
         );
         let started = Notice::Started { worker: WorkerId(1), slot: Slot(0) };
-        assert_eq!(lines(&noticed(started, false, &[]), false), None);
+        assert_eq!(lines(&noticed(started, false, &[]), false, false), None);
     }
 
     #[test]
     fn colours() {
         assert_eq!(prefix(WorkerId(12), Slot(1), false), "12 │ ");
         assert_eq!(prefix(WorkerId(12), Slot(1), true), "\x1b[35m12 │\x1b[0m ");
-        let warning = lines(&Event::Warning("x".into()), true);
+        let warning = lines(&Event::Warning("x".into()), true, false);
         assert_eq!(warning.as_deref(), Some("\x1b[33mganger:\x1b[0m x\n"));
     }
 

@@ -1,6 +1,6 @@
 //! The workers' output: passed on line by line, its end remembered as last words.
 //!
-//! It runs in a thread of its own and may block there: a full terminal or a slow log collector holds up the
+//! It runs in threads of its own and may block there: a full terminal or a slow log collector holds up the
 //! workers that write too much, as it would without us, and never the primary.
 
 use std::{
@@ -25,7 +25,8 @@ const LONGEST: usize = 64 << 10;
 
 /// Passes on what workers write: their stdout to ours, their stderr to ours, whole lines at a time.
 pub struct Output {
-    streams: mpsc::UnboundedSender<Stream>,
+    /// The way to the thread of stdout, and to that of stderr.
+    threads: [mpsc::UnboundedSender<Stream>; 2],
     words: Arc<Words>,
     prefix: Box<dyn Fn(WorkerId, Slot) -> String + Send>,
 }
@@ -53,34 +54,24 @@ struct Last {
 }
 
 impl Output {
-    /// Starts the thread. `prefix` is put before each line of a worker.
+    /// Starts the threads. `prefix` is put before each line of a worker.
     ///
     /// # Errors
-    /// If the thread or its event loop cannot be had.
+    /// If a thread or its event loop cannot be had.
     pub fn new(prefix: impl Fn(WorkerId, Slot) -> String + Send + 'static) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
-        let (streams, mut incoming) = mpsc::unbounded_channel::<Stream>();
         let words = Arc::new(Words::default());
-        let remembered = words.clone();
-        thread::Builder::new().name("output".into()).spawn(move || {
-            let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, async move {
-                while let Some(stream) = incoming.recv().await {
-                    tokio::task::spawn_local(pass(stream, remembered.clone()));
-                }
-            });
-        })?;
-        Ok(Self { streams, words, prefix: Box::new(prefix) })
+        let threads = [start("stdout", words.clone())?, start("stderr", words.clone())?];
+        Ok(Self { threads, words, prefix: Box::new(prefix) })
     }
 
     /// Passes on what comes out of a worker's stdout and stderr.
     pub(super) fn pass(&self, worker: WorkerId, slot: Slot, [stdout, stderr]: [Option<OwnedFd>; 2]) {
         let prefix = (self.prefix)(worker, slot);
-        for (pipe, error) in [(stdout, false), (stderr, true)] {
+        for ((pipe, error), thread) in [(stdout, false), (stderr, true)].into_iter().zip(&self.threads) {
             let Some(pipe) = pipe else { continue };
             self.words.lock().entry(worker).or_default().open += 1;
             // The thread lives as long as we do.
-            let _ = self.streams.send(Stream { worker, prefix: prefix.clone(), error, pipe });
+            let _ = thread.send(Stream { worker, prefix: prefix.clone(), error, pipe });
         }
     }
 
@@ -132,6 +123,21 @@ impl Words {
         }
         self.ended.notify_one();
     }
+}
+
+/// The thread that writes to one of our outputs: who reads the other does not have to wait for it.
+fn start(name: &str, words: Arc<Words>) -> io::Result<mpsc::UnboundedSender<Stream>> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let (sender, mut streams) = mpsc::unbounded_channel::<Stream>();
+    thread::Builder::new().name(name.into()).spawn(move || {
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, async move {
+            while let Some(stream) = streams.recv().await {
+                tokio::task::spawn_local(pass(stream, words.clone()));
+            }
+        });
+    })?;
+    Ok(sender)
 }
 
 /// One stream, from its beginning to its end.
