@@ -1,5 +1,8 @@
 //! The one line of a dead worker's last words that says why it died.
 
+/// So many last words are shown.
+const SHOWN: usize = 12;
+
 /// The line that names the error, in the ways of Node, Python, Rust and most others; else the last one.
 pub(crate) fn gist(words: &[String]) -> Option<String> {
     let lines: Vec<&str> = words.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
@@ -13,8 +16,18 @@ pub(crate) fn gist(words: &[String]) -> Option<String> {
             Some(format!("panicked at {place} {message}").trim_end().to_owned())
         }
         (None, Some(at)) => Some(lines[at].to_owned()),
-        (None, None) => lines.into_iter().rfind(|line| !line.starts_with("Node.js v")).map(str::to_owned),
+        (None, None) => {
+            let says = |line: &&str| line.contains(char::is_alphanumeric) && !line.starts_with("Node.js v");
+            lines.into_iter().rfind(says).map(str::to_owned)
+        }
     }
+}
+
+/// The last words from the line of the error on, or the last of them; no more than a screen's part.
+pub(super) fn from_the_error(words: &[String]) -> impl Iterator<Item = &String> {
+    let error = words.iter().rposition(|line| line.contains("panicked at ") || names_an_error(line.trim()));
+    let first = error.unwrap_or(words.len().saturating_sub(SHOWN));
+    words[first..].iter().filter(|line| !line.trim().is_empty()).take(SHOWN)
 }
 
 /// Whether these words say that a port was taken.

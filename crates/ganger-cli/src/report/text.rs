@@ -7,7 +7,10 @@ use std::time::Duration;
 use ganger::guard::{Illness, Notice, Then, Verdict, describe};
 use ganger::{Slot, WorkerId};
 
-use super::{Event, Level, Noticed, gist};
+use super::{
+    Event, Level, Noticed,
+    gist::{from_the_error, gist},
+};
 
 /// More pids than these are not told one by one.
 const PIDS: usize = 8;
@@ -30,7 +33,7 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
     {
         // Writing to a string cannot fail.
         let _ = writeln!(lines, "{mark}   its last words:");
-        for line in noticed.last_words.iter().filter(|line| !line.trim().is_empty()) {
+        for line in from_the_error(&noticed.last_words) {
             let _ = writeln!(lines, "{mark}     {line}");
         }
     }

@@ -15,9 +15,10 @@ use std::{
 use ganger_proto::{Slot, WorkerId};
 use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Builder, sync::Notify, sync::mpsc};
 
-/// How many lines of stderr are remembered: what Node says of an uncaught exception, and some more. The
-/// message stands before ten lines of stack.
-const LINES: usize = 20;
+/// How many lines of stderr are remembered: a stack and the error before it …
+const LINES: usize = 50;
+/// … within so many bytes.
+const BYTES: usize = 8 << 10;
 /// How much of one line is remembered, in bytes.
 const LINE: usize = 2000;
 /// A line longer than this is passed on in pieces, and others may come between them.
@@ -49,6 +50,8 @@ struct Words {
 #[derive(Default)]
 struct Last {
     lines: VecDeque<String>,
+    /// In `lines`.
+    bytes: usize,
     /// Streams that are still open.
     open: u32,
 }
@@ -109,11 +112,12 @@ impl Words {
 
     fn remember(&self, worker: WorkerId, line: &[u8]) {
         if let Some(last) = self.lock().get_mut(&worker) {
-            if last.lines.len() == LINES {
-                last.lines.pop_front();
+            let line = String::from_utf8_lossy(&line[..line.len().min(LINE)]).trim_end().to_owned();
+            last.bytes += line.len();
+            last.lines.push_back(line);
+            while last.lines.len() > LINES || last.bytes > BYTES {
+                last.bytes -= last.lines.pop_front().map_or(0, |line| line.len());
             }
-            let line = &line[..line.len().min(LINE)];
-            last.lines.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
         }
     }
 
