@@ -99,7 +99,14 @@ impl Reporter {
     /// If there can be no more threads.
     pub(crate) fn new(format: LogFormat, quiet: bool) -> io::Result<Self> {
         let colour = wants_colour(io::stderr().is_terminal());
-        Ok(Self { format, quiet, colour, seen: on_terminal(), writer: Writer::new()?, lost: Cell::new(0) })
+        Ok(Self {
+            format,
+            quiet,
+            colour,
+            seen: io::stderr().is_terminal(),
+            writer: Writer::new()?,
+            lost: Cell::new(0),
+        })
     }
 
     /// Tells of an event.

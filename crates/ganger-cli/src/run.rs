@@ -1,13 +1,13 @@
 //! `ganger run`: the gang in the foreground, from what was typed to the exit status.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use ganger::WorkerId;
-use ganger::cluster::{CLUSTER_SCHED_POLICY, Policy, Primary, Settings};
+use ganger::cluster::{self, Policy, Primary, Settings};
 use ganger::guard::{Config, Guard, Notice, Output, Report, Then, Verdict};
 use ganger::process::Stdio;
 
@@ -119,17 +119,11 @@ fn start(options: &Run, program: Program, reporter: &Reporter) -> Result<Guard> 
 }
 
 fn inherited_policy(reporter: &Reporter) -> Policy {
-    let inherited = std::env::var_os(CLUSTER_SCHED_POLICY);
-    match inherited.as_deref().map(OsStr::to_str) {
-        Some(Some("none")) => Policy::Shared,
-        None | Some(Some("rr" | "")) => Policy::RoundRobin,
-        Some(_) => {
-            // Node says nothing and takes its default.
-            let text = format!("{CLUSTER_SCHED_POLICY} is neither rr nor none: the schedule is rr");
-            reporter.report(&Event::Warning(text));
-            Policy::RoundRobin
-        }
-    }
+    cluster::inherited_policy().unwrap_or_else(|name| {
+        // Node says nothing and takes its default.
+        reporter.report(&Event::Warning(format!("{name} is neither rr nor none: the schedule is rr")));
+        Policy::default()
+    })
 }
 
 fn seed() -> u64 {
@@ -156,6 +150,8 @@ struct Gang<'a> {
     ready: BTreeSet<WorkerId>,
     /// Whether every slot has been ready.
     complete: bool,
+    /// Workers that could not listen, which was told.
+    portless: BTreeSet<WorkerId>,
     /// Whether a socket was asked for by way of the cluster.
     shares: bool,
     stopping: Option<Instant>,
@@ -163,8 +159,8 @@ struct Gang<'a> {
 
 impl<'a> Gang<'a> {
     fn new(guard: Guard, reporter: &'a Reporter) -> Self {
-        let (alive, ready) = (BTreeSet::new(), BTreeSet::new());
-        Self { guard, reporter, alive, ready, complete: false, shares: false, stopping: None }
+        let (alive, ready, portless) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { guard, reporter, alive, ready, portless, complete: false, shares: false, stopping: None }
     }
 
     async fn until_its_end(mut self, mut signals: Signals) -> Verdict {
@@ -207,6 +203,7 @@ impl<'a> Gang<'a> {
             }
             Report::BindFailed { worker, address, error } => {
                 self.shares = true;
+                self.portless.insert(worker);
                 Event::BindFailed { worker, pid: self.guard.pid(worker), address, error }
             }
             Report::Fault { worker, fault } => Event::Fault { worker, pid: self.guard.pid(worker), fault },
@@ -216,7 +213,7 @@ impl<'a> Gang<'a> {
         self.reporter.report(&event);
     }
 
-    fn noticed(&mut self, notice: Notice, last_words: Vec<String>) {
+    fn noticed(&mut self, notice: Notice, mut last_words: Vec<String>) {
         let opens_its_port = !self.shares
             && self.alive.len() > 1
             && report::gist(&last_words).is_some_and(|gist| report::says_address_in_use(&gist));
@@ -232,6 +229,10 @@ impl<'a> Gang<'a> {
             }
             Notice::Died { worker, then, .. } => {
                 self.alive.remove(worker);
+                if self.portless.remove(worker) {
+                    // Why it died has been said, and shorter.
+                    last_words.clear();
+                }
                 was_ready = self.ready.remove(worker);
                 if let Then::ReplacedBy(next) = then {
                     self.alive.insert(*next);

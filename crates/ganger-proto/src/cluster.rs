@@ -16,7 +16,7 @@ pub use socket::Counters;
 pub use worker::Worker;
 
 use crate::{
-    ListenerKey, Seq, Slot, SocketId, WorkerId,
+    Generation, ListenerKey, Seq, Slot, SocketId, WorkerId,
     node::{ClusterMessage, Query, Sockname, Target},
 };
 
@@ -176,6 +176,8 @@ pub enum Effect<C> {
     Close {
         /// Which socket.
         socket: SocketId,
+        /// Whether the primary accepts from it; otherwise nothing is to be handed in.
+        dispatched: bool,
     },
     /// Look whether anybody has read from the connection or written to it.
     Examine {
@@ -294,6 +296,8 @@ pub struct WorkerSnapshot {
     pub id: WorkerId,
     /// Its place.
     pub slot: Slot,
+    /// The state of the program that it was started from.
+    pub generation: Generation,
     /// Node's `worker.state`.
     pub state: WorkerState,
     /// Whether it is out of dispatch for good.

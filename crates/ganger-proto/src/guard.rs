@@ -264,7 +264,8 @@ impl Guard {
     /// The one place that decides whether a sign makes a worker ready: any of them does, until the slot's
     /// first worker has shown which one it gives.
     fn is_ready(&self, ward: &Ward, sign: Sign) -> bool {
-        self.slots[ward.slot.0 as usize].sign.is_none_or(|required| required == sign)
+        let wanted = ward.leaving.is_none() && ward.cause.is_none() && !self.is_ending();
+        wanted && self.slots[ward.slot.0 as usize].sign.is_none_or(|required| required == sign)
     }
 
     fn make_ready(&mut self, now: Time, worker: WorkerId) {
@@ -440,6 +441,13 @@ impl Guard {
         self.phase = Phase::Ending(verdict);
         for place in &mut self.slots {
             place.start_at = None;
+        }
+        // What was decided and not done yet is not done any more.
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Start(slot, _) => self.slots[slot.0 as usize].starting = false,
+                action => self.actions.push_back(action),
+            }
         }
         self.actions.push_back(Action::CloseSockets);
         let workers: Vec<WorkerId> = self.wards.keys().copied().collect();

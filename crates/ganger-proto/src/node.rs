@@ -28,6 +28,9 @@ pub const CLUSTER_SCHED_POLICY: &str = "NODE_CLUSTER_SCHED_POLICY";
 /// Environment: a worker's slot, under the name that PM2 gave it and applications read.
 pub const APP_INSTANCE: &str = "NODE_APP_INSTANCE";
 
+/// The length of `listen`'s queue where none is asked for (Node's `lib/net.js`).
+pub const DEFAULT_BACKLOG: u32 = 511;
+
 /// "The descriptor has arrived."
 pub const HANDLE_ACK: &str = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
 /// "The message has arrived, its descriptor has not."

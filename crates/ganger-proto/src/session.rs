@@ -236,6 +236,11 @@ impl<H> Session<H> {
         !self.out.is_empty()
     }
 
+    /// Whether all that was sent is written; what waits behind a handle is not.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty() && self.held.is_empty()
+    }
+
     /// Whether the driver should close the socket: `disconnect` was called and all is delivered, or the
     /// peer has ended the channel.
     pub fn wants_close(&self) -> bool {
@@ -481,6 +486,9 @@ impl<H> Session<H> {
     }
 
     fn answer(&mut self, answer: &str) {
+        if self.queued > self.limits.queue {
+            return self.fault(Fault::Deaf { bytes: self.queued });
+        }
         self.append(answer);
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Flushed {
     All,
     /// The socket is full.
     Blocked,
+    /// The peer is gone.
+    Broken,
 }
 
 impl<H: AsFd + From<OwnedFd>> Link<H> {
@@ -55,23 +57,37 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
         Ok(Self { session: Session::new(limits), socket, broken: false })
     }
 
-    /// Reads what is there into the session, by way of the loop's one buffer.
-    pub(crate) fn receive(&mut self, buffer: &mut [u8]) {
+    /// Reads what is there into the session, by way of the loop's one buffer. Returns how many bytes it was.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
         let mut handles = Vec::new();
+        let mut total = 0;
         for _ in 0..READS {
             match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
                 Ok(received) if received.bytes > 0 => {
+                    total += received.bytes;
                     let with_handles = !handles.is_empty();
                     self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
                     // A read stops after a descriptor, otherwise only where there is no more.
                     if received.bytes < buffer.len() && !with_handles {
-                        return;
+                        break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(_) | Err(_) => return self.session.handle_eof(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => {
+                    self.session.handle_eof();
+                    break;
+                }
             }
         }
+        total
+    }
+
+    /// How many bytes wait to be read.
+    pub(crate) fn unread(&self) -> usize {
+        rustix::io::ioctl_fionread(&self.socket)
+            .ok()
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(0)
     }
 
     /// Whether something can be read, or the end of the stream.
@@ -96,7 +112,7 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
                 Err(_) => self.broken = true,
             }
         }
-        Flushed::All
+        if self.broken { Flushed::Broken } else { Flushed::All }
     }
 }
 
@@ -233,13 +249,21 @@ impl Channel {
         self.link.post(&json, handle)
     }
 
-    /// Waits until all that was sent is with the kernel.
+    /// Waits until all that was sent is with the kernel. What waits behind a handle goes out when the handle
+    /// is acknowledged, so this may take as long as the peer does.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if the channel ends before.
     pub async fn flush(&mut self) -> io::Result<()> {
         loop {
-            if self.link.flush() == Flushed::All {
+            let flushed = self.link.flush();
+            if self.link.session.is_flushed() {
                 return Ok(());
             }
-            self.watched.writable().await?.clear_ready();
+            if flushed == Flushed::Broken || self.link.session.wants_close() || !self.progress(flushed).await
+            {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
         }
     }
 
@@ -259,19 +283,27 @@ impl Channel {
                 None if link.session.wants_close() => return None,
                 None => {}
             }
-            let writing = link.flush() == Flushed::Blocked;
-            let interest = if writing { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            let Ok(mut ready) = self.watched.ready(interest).await else { return None };
-            if ready.ready().is_readable() {
-                self.link.receive(&mut self.buffer);
-                // Level-triggered by hand: if there is more, the next read says so.
-                if !self.link.more_to_read() {
-                    ready.clear_ready_matching(Ready::READABLE | Ready::READ_CLOSED);
-                }
-            } else {
-                ready.clear_ready_matching(Ready::WRITABLE);
+            let flushed = link.flush();
+            if !self.progress(flushed).await {
+                return None;
             }
         }
+    }
+
+    /// Waits for the socket, and reads what is there. `false` if there is no runtime any more.
+    async fn progress(&mut self, flushed: Flushed) -> bool {
+        let write = if flushed == Flushed::Blocked { Interest::WRITABLE } else { Interest::READABLE };
+        let Ok(mut ready) = self.watched.ready(Interest::READABLE | write).await else { return false };
+        if ready.ready().is_readable() {
+            self.link.receive(&mut self.buffer);
+            // Level-triggered by hand: if there is more, the next read says so.
+            if !self.link.more_to_read() {
+                ready.clear_ready_matching(Ready::READABLE | Ready::READ_CLOSED);
+            }
+        } else {
+            ready.clear_ready_matching(Ready::WRITABLE);
+        }
+        true
     }
 
     /// Ends the channel when all that was sent is delivered; [`Channel::recv`] then returns what is left.

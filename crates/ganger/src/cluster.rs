@@ -7,7 +7,7 @@
 //! Nothing here restarts a worker: that is the [guard](crate::guard)'s, which uses the cluster as anybody
 //! could.
 
-mod environment;
+pub(crate) mod environment;
 mod listener;
 mod orphans;
 mod primary;
@@ -17,7 +17,7 @@ mod worker;
 use std::{ffi::OsString, fmt, io, mem::discriminant, path::PathBuf};
 
 use ganger_proto::{
-    Slot, WorkerId,
+    Generation, Slot, WorkerId,
     node::{Query, Target},
     session::Fault,
 };
@@ -27,8 +27,8 @@ use crate::{
     process::{Exit, SpawnError, Stdio},
 };
 
+pub use environment::inherited_policy;
 pub use ganger_proto::cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState};
-pub use ganger_proto::node::CLUSTER_SCHED_POLICY;
 pub use listener::{Connection, Listener};
 pub use primary::Primary;
 pub use worker::{ListenAddress, Worker};
@@ -70,7 +70,7 @@ impl Settings {
             args: Vec::new(),
             env: Vec::new(),
             cwd: None,
-            policy: environment::policy(),
+            policy: inherited_policy().unwrap_or_default(),
             channel: true,
             output: Stdio::Inherit,
             workers: 1,
@@ -94,6 +94,8 @@ pub struct WorkerInfo {
     pub id: WorkerId,
     /// Its place in the gang.
     pub slot: Slot,
+    /// The state of the program that it was started from.
+    pub generation: Generation,
     /// Its process.
     pub pid: i32,
 }
@@ -173,12 +175,6 @@ pub enum WorkerFault {
     /// Of the cluster.
     #[error(transparent)]
     Cluster(#[from] Misbehaviour),
-    /// It does not read what it is sent.
-    #[error("it does not read its channel: {bytes} bytes wait")]
-    Deaf {
-        /// The most that may wait.
-        bytes: usize,
-    },
 }
 
 impl WorkerFault {
@@ -186,10 +182,12 @@ impl WorkerFault {
     pub fn is_unforgivable(&self) -> bool {
         match self {
             Self::Wire(fault) => {
-                matches!(fault, Fault::NotJson { .. } | Fault::TooLong { .. } | Fault::BunCluster)
+                matches!(
+                    fault,
+                    Fault::NotJson { .. } | Fault::TooLong { .. } | Fault::Deaf { .. } | Fault::BunCluster
+                )
             }
             Self::Cluster(_) => false,
-            Self::Deaf { .. } => true,
         }
     }
 
@@ -211,8 +209,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = |f: &mut fmt::Formatter<'_>, host: &str, port: u16| match host {
             "" | "::" | "0.0.0.0" => write!(f, ":{port}"),
-            host if host.contains(':') => write!(f, "[{host}]:{port}"),
-            host => write!(f, "{host}:{port}"),
+            host if host.contains(':') => write!(f, "[{}]:{port}", host.escape_debug()),
+            host => write!(f, "{}:{port}", host.escape_debug()),
         };
         match &self.0 {
             Target::Tcp { host, port: number, .. } => port(f, host.as_deref().unwrap_or(""), *number),
@@ -220,7 +218,8 @@ impl fmt::Display for Address {
                 f.write_str("udp ")?;
                 port(f, host, *number)
             }
-            Target::Unix { path, .. } => f.write_str(path),
+            // A worker chose the name, and it must not become a line of its own.
+            Target::Unix { path, .. } => write!(f, "{}", path.escape_debug()),
             Target::Fd(fd) => write!(f, "descriptor {fd}"),
         }
     }

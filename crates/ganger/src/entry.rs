@@ -6,7 +6,7 @@ use ganger_proto::{Slot, WorkerId, node};
 use tokio::runtime::Builder;
 
 use crate::{
-    cluster::{Primary, Settings, Taken, Worker},
+    cluster::{Primary, Settings, Taken, Worker, environment},
     sys::{env, fd},
 };
 
@@ -15,12 +15,10 @@ pub type Error = Box<dyn error::Error + Send + Sync>;
 /// What a program's own functions return.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// The slot, under a primary that says it.
-const SLOT: &str = "GANGER_SLOT";
-
 /// Runs `worker` where the process was started as a worker, by a ganger or a Node primary, and `primary`
-/// otherwise. Belongs first in `main`, before any thread is started: it takes the channel's variables out of
-/// the environment, so that the program's own children do not take themselves for workers.
+/// otherwise. Belongs first in `main`, before any thread is started: it takes what is the
+/// worker's own (`NODE_CHANNEL_FD`, `NODE_UNIQUE_ID`, `GANGER_SLOT` and their like) out of the environment, so
+/// that the program's own children do not take themselves for workers.
 ///
 /// Each process runs a single-threaded tokio runtime, as a Node process has one thread: more CPUs are used by
 /// more workers. When `worker` returns, the worker leaves. A worker that loses its primary exits with code 0,
@@ -70,8 +68,7 @@ async fn serve(role: &Worker, worker: impl Future<Output = Result>) -> Result {
 
 /// The worker that this process was started as, if it was: its variables are gone from the environment.
 fn take() -> Result<Option<Taken>> {
-    let names = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID];
-    let taken = env::take(&names)?;
+    let taken = env::take(&environment::OWN)?;
     let text =
         |at: usize| taken.get(at).cloned().flatten().and_then(|value: OsString| value.into_string().ok());
     let (Some(channel), Some(id)) = (text(0), text(2)) else { return Ok(None) };
@@ -84,7 +81,7 @@ fn take() -> Result<Option<Taken>> {
     }
     let number = channel.parse().map_err(|_| wrong(node::CHANNEL_FD, &channel))?;
     let id: u32 = id.parse().map_err(|_| wrong(node::UNIQUE_ID, &id))?;
-    let slot = std::env::var(SLOT).ok().and_then(|slot| slot.parse().ok());
+    let slot = text(3).and_then(|slot| slot.parse().ok());
     Ok(Some(Taken {
         id: WorkerId(id),
         slot: Slot(slot.unwrap_or(id.saturating_sub(1))),

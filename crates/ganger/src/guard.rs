@@ -12,7 +12,7 @@ use std::{
 };
 
 use ganger_proto::{
-    Slot, Time, WorkerId,
+    Generation, Slot, Time, WorkerId,
     guard::{self as proto, Action, Input},
 };
 
@@ -26,10 +26,12 @@ use crate::{
 pub use ganger_proto::guard::{Cause, Config, Illness, Limit, Notice, Sign, Then, Verdict};
 pub use output::Output;
 
-/// SIGTERM, the stop signal.
-const TERM: i32 = 15;
+/// The stop signal.
+const TERM: i32 = rustix::process::Signal::TERM.as_raw();
 /// Last words are waited for this long: a descendant of the dead may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// At the end of the gang output is waited for this long after the last of it.
+const AT_THE_END: Duration = Duration::from_secs(1);
 /// So many addresses are remembered as told.
 const LISTENING: usize = 1024;
 /// What a worker sends as a sign of readiness, like PM2's `process.send('ready')`.
@@ -93,6 +95,8 @@ pub struct Guard {
     listening: BTreeSet<String>,
     /// The rules that workers broke, as far as they were told.
     faults: Vec<(WorkerId, WorkerFault)>,
+    /// How much output had been passed on at the last look.
+    passed: u64,
     /// Whose death was the last report.
     reported: Option<WorkerId>,
     ended: bool,
@@ -112,6 +116,7 @@ impl Guard {
             pids: BTreeMap::new(),
             listening: BTreeSet::new(),
             faults: Vec::new(),
+            passed: 0,
             reported: None,
             ended: false,
         }
@@ -176,8 +181,14 @@ impl Guard {
             _ => true,
         };
         if !complete {
-            let until = *self.waits_until.get_or_insert(clock::now() + LAST_WORDS);
-            if clock::now() < until {
+            let ending = matches!(self.reports.front(), Some(Report::End(_)));
+            let passed = self.output.as_ref().map_or(0, Output::progress);
+            // At the end nothing comes after it: as long as somebody reads, all is passed on.
+            if ending && std::mem::replace(&mut self.passed, passed) != passed {
+                self.waits_until = None;
+            }
+            let patience = if ending { AT_THE_END } else { LAST_WORDS };
+            if clock::now() < *self.waits_until.get_or_insert(clock::now() + patience) {
                 return None;
             }
         }
@@ -195,7 +206,7 @@ impl Guard {
     fn perform(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Start(slot, _) => self.start(slot),
+                Action::Start(slot, generation) => self.start(slot, generation),
                 Action::Retire(worker) => self.primary.disconnect(worker),
                 // A worker that is gone needs neither.
                 Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),
@@ -213,8 +224,8 @@ impl Guard {
         }
     }
 
-    fn start(&mut self, slot: Slot) {
-        let input = match self.primary.fork_in(slot) {
+    fn start(&mut self, slot: Slot, generation: Generation) {
+        let input = match self.primary.fork_in(slot, generation) {
             Ok(WorkerInfo { id: worker, pid, .. }) => {
                 self.pids.insert(worker, pid);
                 let streams = self.primary.take_output(worker);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use ganger_proto::node;
+use rustix::event::{PollFd, PollFlags};
 use tokio::io::Interest;
 
 use crate::sys::{
@@ -181,6 +182,11 @@ impl Command {
         Ok(Child { pid: spawned.pid, pidfd: spawned.pidfd, channel, stdout, stderr })
     }
 
+    /// The error of a child that was started and could not be kept.
+    pub(crate) fn failed(&self, source: io::Error) -> SpawnError {
+        SpawnError { program: self.program.clone(), cwd: self.cwd.clone(), step: Step::Prepare, source }
+    }
+
     /// The child's environment: ours without our channel's variables, then what was asked for.
     fn environment(&self, channel: Option<usize>) -> Vec<(OsString, OsString)> {
         let ours = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID];
@@ -244,6 +250,15 @@ impl Child {
         self.pidfd.kill(KILL)
     }
 
+    /// Ends it at once and leaves nothing of it.
+    pub(crate) fn end(self) {
+        // Who is dead already needs no signal, and who cannot be waited for has been reaped.
+        let _ = self.kill_group();
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut fds, None);
+        let _ = self.try_wait();
+    }
+
     /// How it ended, if it has.
     pub fn try_wait(&self) -> io::Result<Option<Exit>> {
         self.pidfd.try_wait()
@@ -266,8 +281,7 @@ impl Child {
     }
 }
 
-/// SIGKILL.
-const KILL: i32 = 9;
+const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// A pipe for a child's output: our end is non-blocking, the child's is not. A pipe and not a socket, so
 /// that `/dev/stdout` works in the child.

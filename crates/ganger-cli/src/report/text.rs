@@ -34,7 +34,7 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
         // Writing to a string cannot fail.
         let _ = writeln!(lines, "{mark}   its last words:");
         for line in from_the_error(&noticed.last_words) {
-            let _ = writeln!(lines, "{mark}     {line}");
+            let _ = writeln!(lines, "{mark}     {}", plain(line));
         }
     }
     Some(lines)
@@ -107,7 +107,7 @@ fn noticed_sentence(Noticed { notice, pid, was_ready, complete, last_words }: &N
         ),
         Notice::Died { worker, age, cause, then, .. } => {
             let who = who(*worker, *pid);
-            let gist = gist(last_words).map(|gist| format!(" ({gist})")).unwrap_or_default();
+            let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
             let cause = format!("{}{gist}", describe(cause));
             let died = match was_ready {
                 false if *then == Then::GangEnds => format!("{who} died before it was ready"),
@@ -146,6 +146,11 @@ fn noticed_sentence(Noticed { notice, pid, was_ready, complete, last_words }: &N
     })
 }
 
+/// A worker's words as part of a line of ours: they cannot end it or recolour it.
+fn plain(words: &str) -> String {
+    words.chars().map(|char| if char.is_control() && char != '\t' { '\u{fffd}' } else { char }).collect()
+}
+
 fn who(worker: WorkerId, pid: Option<i32>) -> String {
     match pid {
         Some(pid) => format!("worker {worker} (pid {pid})"),
@@ -155,7 +160,7 @@ fn who(worker: WorkerId, pid: Option<i32>) -> String {
 
 fn bind_error(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program has it".into(),
+        io::ErrorKind::AddrInUse => "another program has it: end that one, or take another port".into(),
         io::ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
         io::ErrorKind::PermissionDenied => {
             "no permission (ports below 1024 need root or CAP_NET_BIND_SERVICE)".into()
@@ -280,7 +285,7 @@ mod tests {
                 address: ":80".into(),
                 error: io::ErrorKind::AddrInUse.into(),
             },
-            "worker 1 cannot listen on :80: another program has it",
+            "worker 1 cannot listen on :80: another program has it: end that one, or take another port",
         );
         check(
             Event::Absent { signal: "SIGHUP", meaning: "the reload" },

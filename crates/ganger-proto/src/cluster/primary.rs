@@ -28,7 +28,7 @@ use super::{
     socket::{IDLE_FOR, Parked, Socket, State, Waiting},
 };
 use crate::{
-    ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
+    Generation, ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
     node::{Act, ClusterMessage},
 };
 
@@ -57,6 +57,7 @@ pub struct Primary<C> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Worker<C> {
     slot: Slot,
+    generation: Generation,
     state: WorkerState,
     capabilities: Capabilities,
     /// Out of dispatch for good.
@@ -102,6 +103,7 @@ impl<C> Primary<C> {
         let workers = self.workers.iter().map(|(id, worker)| WorkerSnapshot {
             id: *id,
             slot: worker.slot,
+            generation: worker.generation,
             state: worker.state,
             draining: worker.draining,
             exited_after_disconnect: worker.exited_after_disconnect,
@@ -122,13 +124,14 @@ impl<C> Primary<C> {
         self.policy
     }
 
-    /// A new worker in `slot`. The driver starts its process; should that fail, it says so with
+    /// A new worker of `generation` in `slot`. The driver starts its process; should that fail, it says so with
     /// [`Primary::fork_failed`]. Without a channel the worker can be told nothing.
-    pub fn fork(&mut self, slot: Slot, channel: bool) -> WorkerId {
+    pub fn fork(&mut self, slot: Slot, generation: Generation, channel: bool) -> WorkerId {
         self.last_worker += 1;
         let id = WorkerId(self.last_worker);
         let worker = Worker {
             slot,
+            generation,
             state: WorkerState::None,
             capabilities: Capabilities::PLAIN,
             draining: false,
@@ -195,7 +198,7 @@ impl<C> Primary<C> {
         for (id, socket) in &mut self.sockets {
             if socket.is_bound() {
                 socket.close();
-                self.effects.push_back(Effect::Close { socket: *id });
+                self.effects.push_back(Effect::Close { socket: *id, dispatched: socket.dispatched });
             }
         }
     }
@@ -227,7 +230,7 @@ impl<C> Primary<C> {
             let expired = now - since >= IDLE_FOR && !self.replacements_due;
             if expired && closer_lives && socket.is_bound() {
                 socket.close();
-                self.effects.push_back(Effect::Close { socket: *id });
+                self.effects.push_back(Effect::Close { socket: *id, dispatched: socket.dispatched });
             } else if expired && !closer_lives {
                 // The one who closed it has gone since; a replacement would have been due by now.
                 socket.idle = Some((now, None));
@@ -290,6 +293,11 @@ impl<C> Primary<C> {
             }
             Act::QueryServer(query) => self.handle_query(now, id, message.seq, query),
             Act::Listening(query) => {
+                let mut held = self.sockets.values().filter(|socket| socket.holders.contains(&id));
+                // What it does not hold it cannot listen on; it may have been asked to leave meanwhile.
+                if !held.any(|socket| socket.is_listened_on(&query)) {
+                    return;
+                }
                 if matches!(worker.state, WorkerState::None | WorkerState::Online) {
                     worker.state = WorkerState::Listening;
                 }
@@ -342,14 +350,13 @@ impl<C> Primary<C> {
 
     fn handle_answer(&mut self, now: Time, id: WorkerId, ack: Seq, accepted: bool) {
         // An answer before the ACK would be for a connection that the worker cannot have.
-        let delivered = |hand_off: &HandOff<C>| hand_off.seq == ack && hand_off.connection.is_some();
-        let known = self.workers.get(&id).is_some_and(|worker| worker.under_way.iter().any(delivered));
-        let hand_off = if known { self.take_hand_off(id, ack) } else { None };
-        let Some((mut hand_off, connection)) = hand_off
-            .and_then(|mut hand_off| hand_off.connection.take().map(|connection| (hand_off, connection)))
-        else {
+        let worker = self.workers.get_mut(&id);
+        let hand_off =
+            worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == ack));
+        let Some(connection) = hand_off.and_then(|hand_off| hand_off.connection.take()) else {
             return self.event(Event::Misbehaved { worker: id, what: Misbehaviour::UnknownAnswer });
         };
+        let Some(mut hand_off) = self.take_hand_off(id, ack) else { return self.orphan(connection) };
         if accepted {
             self.counters.served += 1;
             self.drop_connection(connection, Fate::Accepted);

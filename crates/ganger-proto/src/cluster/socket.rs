@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::RoundRobin;
 use crate::{
     ListenerKey, Seq, Slot, Time, WorkerId,
-    node::{Sockname, Target},
+    node::{Query, Sockname, Target},
 };
 
 /// A connection that every worker has refused waits this long for a change.
@@ -80,7 +80,7 @@ pub struct Counters {
     pub accepted: u64,
     /// Served: a worker said so.
     pub served: u64,
-    /// Taken back from a dead worker and given to another.
+    /// Taken back from a dead worker, for another one.
     pub rescued: u64,
     /// Closed because every worker refused them.
     pub refused: u64,
@@ -120,6 +120,27 @@ impl<C> Socket<C> {
             State::Bound { .. } | State::Closing | State::Closed => false,
         };
         asked || self.holders.contains(&worker)
+    }
+
+    /// Whether the worker was the last to close it.
+    pub(super) fn was_closed_by(&self, worker: WorkerId) -> bool {
+        self.idle.is_some_and(|(_, closer)| closer == Some(worker))
+    }
+
+    /// Whether this is what a worker means that says where it listens.
+    pub(super) fn is_listened_on(&self, query: &Query) -> bool {
+        let ours = |port: u16| self.sockname().is_none_or(|sockname| sockname.port == port);
+        match (&self.target, query.target()) {
+            (Target::Tcp { host, .. }, Some(Target::Tcp { host: other, port, .. })) => {
+                *host == other && ours(port)
+            }
+            (Target::Udp { host, .. }, Some(Target::Udp { host: other, port, .. })) => {
+                *host == other && ours(port)
+            }
+            (Target::Unix { path, .. }, Some(Target::Unix { path: other, .. })) => *path == other,
+            (Target::Fd(fd), Some(Target::Fd(other))) => *fd == other,
+            _ => false,
+        }
     }
 
     /// Adds a holder; what everybody had refused has a new chance, and what this one refused before it

@@ -20,6 +20,9 @@ use crate::{
 /// The version of ganger's own extensions that this worker speaks.
 const VERSION: u32 = 1;
 
+/// What a request gets when the worker is to leave.
+const ENOTCONN: i32 = 107;
+
 /// A request to listen, in this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenId(u32);
@@ -113,6 +116,10 @@ impl<H> Worker<H> {
     pub fn listen(&mut self, target: &Target, backlog: Option<u32>) -> ListenId {
         self.last_listen += 1;
         let id = ListenId(self.last_listen);
+        if self.stopping {
+            self.fail(id);
+            return id;
+        }
         let mut query = Query::new(target, backlog);
         // Several requests for the same port 0 are told apart by the lowest free index, as in Node.
         let address = |query: &Query| (query.address.clone(), query.port, query.address_type, query.fd);
@@ -126,6 +133,11 @@ impl<H> Worker<H> {
         let seq = self.send(Act::QueryServer(query.clone()));
         self.listens.insert(id, Listen { query, state: State::Asking { seq, wanted: true } });
         id
+    }
+
+    fn fail(&mut self, id: ListenId) {
+        self.listens.remove(&id);
+        self.effects.push_back(Effect::Failed { listen: id, errno: ENOTCONN });
     }
 
     /// The socket of this request is bound, at this port: tells the primary that we listen.
@@ -249,7 +261,13 @@ impl<H> Worker<H> {
     fn close_all(&mut self) {
         self.stopping = true;
         let ids: Vec<ListenId> = self.listens.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.close(id));
+        for id in ids {
+            match self.listens.get(&id).map(|listen| &listen.state) {
+                // A primary does not answer who is to leave.
+                Some(State::Asking { .. }) => self.fail(id),
+                _ => self.close(id),
+            }
+        }
         self.effects.push_back(Effect::Stopping);
     }
 

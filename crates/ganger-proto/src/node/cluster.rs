@@ -161,13 +161,6 @@ pub struct Sockname {
     pub port: u16,
 }
 
-impl From<std::net::SocketAddr> for Sockname {
-    fn from(address: std::net::SocketAddr) -> Self {
-        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        Self { address: address.ip().to_string(), family: family.into(), port: address.port() }
-    }
-}
-
 impl Query {
     /// A query for `target` in Node's form; what Node would not send is absent.
     pub fn new(target: &Target, backlog: Option<u32>) -> Self {

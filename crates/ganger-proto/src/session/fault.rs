@@ -39,6 +39,12 @@ pub enum Fault {
         /// The type's name.
         kind: String,
     },
+    /// It makes us answer and does not read the answers.
+    #[error("it does not read its channel: {bytes} bytes wait")]
+    Deaf {
+        /// How many.
+        bytes: usize,
+    },
     /// Bun's `cluster` speaks a dialect of its own.
     #[error("it speaks Bun's own cluster dialect, which is not Node's")]
     BunCluster,
@@ -47,6 +53,6 @@ pub enum Fault {
 impl Fault {
     /// Whether the stream cannot be read on.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::TooLong { .. } | Self::Truncated { .. } | Self::BunCluster)
+        matches!(self, Self::TooLong { .. } | Self::Truncated { .. } | Self::Deaf { .. } | Self::BunCluster)
     }
 }

@@ -1,6 +1,6 @@
 //! What a worker finds in its environment.
 
-use std::ffi::OsString;
+use std::{env::VarError, ffi::OsString};
 
 use ganger_proto::{Slot, WorkerId, cluster::Policy, node};
 
@@ -17,13 +17,32 @@ const ID: &str = "GANGER_ID";
 /// `worker` or `agent`.
 const ROLE: &str = "GANGER_ROLE";
 
-/// Node's default policy, as its environment sets it (`lib/internal/cluster/primary.js`).
-pub(super) fn policy() -> Policy {
-    match std::env::var(node::CLUSTER_SCHED_POLICY).as_deref() {
-        Ok("none") => Policy::Shared,
-        _ => Policy::RoundRobin,
+/// The policy that the environment sets, in Node's way (`lib/internal/cluster/primary.js`): `rr`, which is the
+/// default, or `none`.
+///
+/// # Errors
+/// The name of the variable, if it says something else; Node takes its default then.
+pub fn inherited_policy() -> Result<Policy, &'static str> {
+    let name = node::CLUSTER_SCHED_POLICY;
+    match std::env::var(name).as_deref() {
+        Ok("none") => Ok(Policy::Shared),
+        Ok("rr" | "") | Err(VarError::NotPresent) => Ok(Policy::RoundRobin),
+        Ok(_) | Err(VarError::NotUnicode(_)) => Err(name),
     }
 }
+
+/// What belongs to one worker and not to what it starts: the channel's variables, the slot, and the rest.
+pub(crate) const OWN: [&str; 9] = [
+    node::CHANNEL_FD,
+    node::CHANNEL_SERIALIZATION_MODE,
+    node::UNIQUE_ID,
+    SLOT,
+    NAME,
+    WORKERS,
+    ID,
+    ROLE,
+    node::APP_INSTANCE,
+];
 
 /// The variables of one worker.
 pub(super) fn of_worker(settings: &Settings, worker: WorkerId, slot: Slot) -> Vec<(OsString, OsString)> {

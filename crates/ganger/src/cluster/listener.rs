@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use ganger_proto::{Seq, cluster::worker::ListenId, node::Target};
+use ganger_proto::{
+    Seq,
+    cluster::worker::ListenId,
+    node::{DEFAULT_BACKLOG, Target},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -24,8 +28,6 @@ use crate::{
     sys::socket,
 };
 
-/// Node's default for `listen`'s queue.
-const BACKLOG: i32 = 511;
 /// After an error that is not a single connection's (descriptors have run out), accepting pauses so long.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -150,7 +152,7 @@ impl Source {
         {
             return Err(rustix::io::Errno::ADDRINUSE.into());
         }
-        socket::listen(&fd, BACKLOG)?;
+        socket::listen(&fd, i32::try_from(DEFAULT_BACKLOG).unwrap_or(i32::MAX))?;
         let unfit =
             |_| io::Error::new(io::ErrorKind::InvalidData, "the primary sent something else than a listener");
         let handle = Handle::try_from(fd)?;

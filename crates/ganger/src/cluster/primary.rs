@@ -15,10 +15,10 @@ use std::{
 };
 
 use ganger_proto::{
-    Seq, Slot, SocketId, Time, WorkerId,
+    Generation, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{self as proto, Capabilities, Input, Snapshot},
     node::{Act, ClusterMessage},
-    session::{self, Limits},
+    session::{self, Fault, Limits},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -32,7 +32,7 @@ use crate::{
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
-        process, watch,
+        process, reap, watch,
     },
 };
 
@@ -134,6 +134,8 @@ impl Primary {
     /// # Errors
     /// If descriptors have run out.
     pub fn new(settings: Settings) -> io::Result<Self> {
+        // Ignored, as some parents leave it, it would keep every exit status from us.
+        reap::heed_children()?;
         Ok(Self {
             machine: proto::Primary::new(settings.policy),
             settings,
@@ -178,16 +180,16 @@ impl Primary {
     pub fn fork(&mut self) -> Result<WorkerInfo, ForkError> {
         let taken = |slot| self.workers.values().any(|worker| worker.info.slot == slot);
         let free = (0..).map(Slot).find(|slot| !taken(*slot)).unwrap_or(Slot(0));
-        self.fork_in(free)
+        self.fork_in(free, Generation::default())
     }
 
-    /// Starts a worker in a slot.
+    /// Starts a worker of a generation in a slot.
     ///
     /// # Errors
     /// If its process cannot be started; then there is no new worker.
-    pub fn fork_in(&mut self, slot: Slot) -> Result<WorkerInfo, ForkError> {
-        let id = self.machine.fork(slot, self.settings.channel);
-        match self.start(id, slot) {
+    pub fn fork_in(&mut self, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
+        let id = self.machine.fork(slot, generation, self.settings.channel);
+        match self.start(id, slot, generation) {
             Ok(info) => {
                 self.events.push_back(Event::Fork { worker: info });
                 Ok(info)
@@ -199,7 +201,7 @@ impl Primary {
         }
     }
 
-    fn start(&mut self, id: WorkerId, slot: Slot) -> Result<WorkerInfo, ForkError> {
+    fn start(&mut self, id: WorkerId, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
         let settings = &self.settings;
         let mut command = Command::new(settings.program.clone());
         command.args(settings.args.iter().cloned());
@@ -211,13 +213,24 @@ impl Primary {
             command.cwd(cwd.clone());
         }
         let mut child = command.spawn()?;
-        let info = WorkerInfo { id, slot, pid: child.pid() };
+        let info = WorkerInfo { id, slot, generation, pid: child.pid() };
         let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
-        let link = child.take_channel().and_then(|socket| Link::new(socket, limits).ok());
-        if let Some(link) = &link {
-            self.watch(link, Token::Channel(id), Interest::Read);
-        }
-        self.watch(child.pidfd(), Token::Process(id), Interest::Read);
+        let link = child.take_channel().map(|socket| Link::new(socket, limits)).transpose();
+        let watched = link.and_then(|link| {
+            self.poller.get_ref().add(child.pidfd(), Token::Process(id).into(), Interest::Read)?;
+            if let Some(link) = &link {
+                self.poller.get_ref().add(link, Token::Channel(id).into(), Interest::Read)?;
+            }
+            Ok(link)
+        });
+        // Nobody would see what it says or that it ends.
+        let link = match watched {
+            Ok(link) => link,
+            Err(error) => {
+                child.end();
+                return Err(command.failed(error).into());
+            }
+        };
         self.workers.insert(id, Worker { info, child, link, blocked: false, exit: None });
         Ok(info)
     }
@@ -285,6 +298,11 @@ impl Primary {
     /// The next event, waiting for one also while there is no worker. Can be dropped and called again.
     pub async fn event(&mut self) -> Event {
         loop {
+            // Whoever keeps us busy must not keep the signals and the clock from being seen.
+            tokio::task::consume_budget().await;
+            if self.timeout().is_some_and(|moment| moment <= clock::now()) {
+                self.handle_timeout();
+            }
             self.perform();
             if let Some(event) = self.events.pop_front() {
                 return event;
@@ -442,14 +460,13 @@ impl Primary {
         let Ok(Some(exit)) = worker.child.try_wait() else { return };
         let _ = self.poller.get_ref().remove(worker.child.pidfd());
         worker.exit = Some(exit);
-        // All that a dead process wrote is there already, so reading ends; a descendant that inherited the
-        // channel does not keep it open.
-        while self.workers.get(&id).is_some_and(|worker| worker.link.is_some()) {
-            let Some(link) = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()) else { break };
-            link.receive(&mut self.buffer);
-            let read_on = link.more_to_read();
-            if !read_on {
-                link.session.handle_eof();
+        // All that the dead process wrote is there already. What a descendant that inherited the channel
+        // still writes is nobody's word.
+        let mut left = worker.link.as_ref().map_or(0, Link::unread);
+        while let Some(link) = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()) {
+            match link.receive(&mut self.buffer) {
+                read if read > 0 && read < left => left -= read,
+                _ => link.session.handle_eof(),
             }
             self.hear(id);
         }
@@ -468,12 +485,6 @@ impl Primary {
             }
         }
     }
-
-    fn watch(&self, fd: impl AsFd, token: Token, interest: Interest) {
-        if let Err(error) = self.poller.get_ref().add(fd, token.into(), interest) {
-            tracing::error!(?token, %error, "a descriptor cannot be watched");
-        }
-    }
 }
 
 /// Whether the process is a real Node, whose receiver is known to take several hand-offs at once.
@@ -485,5 +496,5 @@ fn is_node(pid: i32) -> bool {
 
 /// A worker that does not read what it is sent.
 fn deaf() -> WorkerFault {
-    WorkerFault::Deaf { bytes: DEAF_AFTER }
+    WorkerFault::Wire(Fault::Deaf { bytes: DEAF_AFTER })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,6 +27,8 @@ pub(super) struct Socket {
     pub(super) fd: Arc<OwnedFd>,
     /// The file to remove when it is closed.
     path: Option<PathBuf>,
+    /// The length of its queue.
+    pub(super) backlog: u32,
     /// Whether the machine wants connections from it.
     pub(super) accepting: bool,
     /// Descriptors have run out: no accepting before this.
@@ -43,21 +45,21 @@ impl Socket {
     /// Binds, and listens unless it is a datagram socket. The primary listens itself before anybody is told:
     /// bound but not listening, the port could be taken by a stranger.
     pub(super) fn bind(target: &Target, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
-        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let queue = i32::try_from(backlog).unwrap_or(i32::MAX);
         let mut path = None;
         let fd = match target {
             Target::Tcp { host, port, ipv6_only } => {
                 let address = host.as_deref().map(parse_address).transpose()?;
                 let bind = TcpBind { address, port: *port, ipv6_only: *ipv6_only };
                 let fd = socket::bind_tcp(&bind)?;
-                socket::listen(&fd, backlog)?;
+                socket::listen(&fd, queue)?;
                 fd
             }
             Target::Unix { path: name, readable_all, writable_all } => {
                 let name = unix_path(name);
                 let mode = UnixMode { readable_all: *readable_all, writable_all: *writable_all };
                 let fd = socket::bind_unix(&name, mode)?;
-                socket::listen(&fd, backlog)?;
+                socket::listen(&fd, queue)?;
                 path = (!name.as_os_str().as_encoded_bytes().starts_with(b"\0")).then_some(name);
                 fd
             }
@@ -66,19 +68,20 @@ impl Socket {
             }
             Target::Fd(number) => {
                 let fd = fd::duplicate_inherited(*number)?;
-                fd::set_nonblocking(&fd)?;
+                // Its flags are others' as well, so what cannot be listened on is left as it is.
                 match socket::kind(&fd)? {
                     Kind::Udp => {}
                     Kind::TcpListener | Kind::UnixListener | Kind::TcpStream | Kind::UnixStream => {
-                        socket::listen(&fd, backlog)?;
+                        socket::listen(&fd, queue)?;
                     }
                     Kind::UnixDatagram | Kind::Other => return Err(rustix::io::Errno::INVAL.into()),
                 }
+                fd::set_nonblocking(&fd)?;
                 fd
             }
         };
-        let sockname = socket::local_addr(&fd)?.map(Sockname::from);
-        Ok((Self { fd: Arc::new(fd), path, accepting: false, paused_until: None }, sockname))
+        let sockname = socket::local_addr(&fd)?.map(sockname);
+        Ok((Self { fd: Arc::new(fd), path, backlog, accepting: false, paused_until: None }, sockname))
     }
 
     /// The next connection that the kernel has completed; none for now. What fails on the way of a single
@@ -107,6 +110,12 @@ impl Socket {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// The address in the form of Node's `server.address()`.
+fn sockname(address: SocketAddr) -> Sockname {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    Sockname { address: address.ip().to_string(), family: family.into(), port: address.port() }
 }
 
 /// Whether descriptors or buffers have run out, here or in the whole system.

@@ -28,6 +28,9 @@ use crate::{
     sys::watch::watch,
 };
 
+/// So many messages wait for [`Worker::recv`]; what comes then is lost.
+const MESSAGES: usize = 4096;
+
 /// What a worker finds in its environment, taken out of it.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -49,7 +52,7 @@ pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// Something is to be written that the socket did not take.
     blocked: Notify,
-    messages: tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>,
+    messages: tokio::sync::Mutex<mpsc::Receiver<Message>>,
     phase: watch::Sender<Phase>,
 }
 
@@ -68,7 +71,7 @@ struct Inner {
     machine: Machine<OwnedFd>,
     link: Option<Link<OwnedFd>>,
     listens: BTreeMap<ListenId, Listen>,
-    messages: mpsc::UnboundedSender<Message>,
+    messages: mpsc::Sender<Message>,
     json: Vec<u8>,
 }
 
@@ -129,7 +132,7 @@ impl Worker {
     pub(crate) fn new(taken: Taken) -> io::Result<Self> {
         let link = Link::new(taken.channel, Limits::default())?;
         let watched = watch(link.as_fd().try_clone_to_owned()?, Interest::READABLE | Interest::WRITABLE)?;
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(MESSAGES);
         let inner = Inner {
             machine: Machine::new(),
             link: Some(link),
@@ -178,12 +181,13 @@ impl Worker {
         });
         let gone = || io::Error::new(io::ErrorKind::NotConnected, "the primary has gone");
         let id = id.ok_or_else(gone)?;
+        let wanted = Wanted { shared: &self.shared, id, armed: true };
         let opened = receiver.await.map_err(|_| gone())??;
         let source = match opened.socket {
             Some(socket) => Source::shared(socket, &target),
             None => Ok(Source::Queue(opened.connections)),
         };
-        let source = source.inspect_err(|_| self.shared.close(id))?;
+        let source = source?;
         let address = match (&source, opened.sockname) {
             (Source::Queue(_), Some(name)) => {
                 name.address.parse().ok().map(|ip| SocketAddr::new(ip, name.port))
@@ -191,6 +195,7 @@ impl Worker {
             (source, _) => source.local_addr(),
         };
         self.shared.with(|inner| inner.machine.listening(id, address.map(|address| address.port())));
+        wanted.disarm();
         Ok(Listener::new(self.shared.clone(), id, source, address))
     }
 
@@ -263,6 +268,27 @@ impl Worker {
     }
 }
 
+/// A request whose future may be dropped: then nobody will listen, and the primary must not count on it.
+struct Wanted<'a> {
+    shared: &'a Shared,
+    id: ListenId,
+    armed: bool,
+}
+
+impl Wanted<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.close(self.id);
+        }
+    }
+}
+
 impl Shared {
     /// Does something with the worker's state, then all that follows from it. Never waits.
     fn with<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
@@ -321,8 +347,11 @@ impl Inner {
                 match event {
                     Event::Cluster { message, handle } => self.machine.handle(message, handle),
                     Event::Message { json, handle } => {
-                        // Nobody may be listening; then nobody misses it.
-                        let _ = self.messages.send(Message::new(json, handle.map(|(_, fd)| fd)));
+                        // Nobody takes them, it seems.
+                        let message = Message::new(json, handle.map(|(_, fd)| fd));
+                        if self.messages.try_send(message).is_err() {
+                            tracing::warn!("a message of the primary is lost: {MESSAGES} wait for recv()");
+                        }
                     }
                     Event::Fault(fault) => tracing::warn!(%fault, "the primary broke a rule of the wire"),
                     Event::Disconnected => self.link = None,

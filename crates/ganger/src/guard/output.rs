@@ -8,7 +8,10 @@ use std::{
     fmt,
     io::{self, Write},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -45,6 +48,8 @@ struct Words {
     workers: Mutex<BTreeMap<WorkerId, Last>>,
     /// A stream has ended.
     ended: Notify,
+    /// Bytes that were passed on.
+    passed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -91,6 +96,11 @@ impl Output {
     pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let words = self.words.clone();
         async move { words.ended.notified().await }
+    }
+
+    /// How much has been passed on so far.
+    pub(super) fn progress(&self) -> u64 {
+        self.words.passed.load(Ordering::Relaxed)
     }
 
     /// The last lines that a worker wrote to stderr; it is forgotten then.
@@ -166,6 +176,7 @@ async fn pass(stream: Stream, words: Arc<Words>) {
                 }
             }
             write(&stream.prefix, stream.error, &pending[..whole]);
+            words.passed.fetch_add(whole as u64, Ordering::Relaxed);
             pending.drain(..whole);
             pending.shrink_to(LONGEST);
             if ended {

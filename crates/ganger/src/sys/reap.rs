@@ -1,10 +1,33 @@
 //! The duty of a process that orphans come to: PID 1, or a subreaper.
 
+use std::io;
+
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 
 /// Whether orphaned descendants become children of this process.
 pub fn is_reaper() -> bool {
     getpid().is_init() || matches!(rustix::process::child_subreaper(), Ok(Some(_)))
+}
+
+/// Puts the signal that tells of dead children to its default if it is ignored: then the kernel would reap them
+/// itself, and nobody would learn how they ended.
+///
+/// # Errors
+/// Those of `sigaction`.
+pub fn heed_children() -> io::Result<()> {
+    let mut current = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: reads the disposition into memory of its type, which is valid when all zero.
+    let current = unsafe {
+        if libc::sigaction(libc::SIGCHLD, std::ptr::null(), current.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        current.assume_init()
+    };
+    if current.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    }
+    Ok(())
 }
 
 /// The dead children that nobody has reaped, as of the last look.

@@ -7,7 +7,7 @@ use crate::{
         Effect, Event, Misbehaviour, Policy,
         socket::{Socket, State},
     },
-    node::{Act, ClusterMessage, Query, Sockname, Target},
+    node::{self, Act, ClusterMessage, Query, Sockname, Target},
 };
 
 /// Linux's numbers for the errors that the primary itself finds; a worker gets them negated.
@@ -16,8 +16,9 @@ const EMFILE: i32 = 24;
 const EADDRINUSE: i32 = 98;
 /// No address that makes sense has a longer key; a worker's nonsense is not remembered.
 const LONGEST_KEY: usize = 512;
-/// Node's default for `listen`'s queue (`net.Server`, libuv).
-const DEFAULT_BACKLOG: u32 = 511;
+/// The longest address and the longest `data` that are taken, in bytes: a path has 108, ticket keys have 96.
+const LONGEST_ADDRESS: usize = 512;
+const LONGEST_DATA: usize = 64 << 10;
 
 impl<C> Primary<C> {
     pub(super) fn handle_query(&mut self, now: Time, id: WorkerId, seq: Option<Seq>, query: Query) {
@@ -27,14 +28,20 @@ impl<C> Primary<C> {
             return;
         }
         let key = query.key();
-        let Some(target) = query.target() else {
+        let too_long = query.address.as_ref().is_some_and(|address| address.len() > LONGEST_ADDRESS)
+            || query.data.as_ref().is_some_and(|data| data.len() > LONGEST_DATA);
+        let Some(target) = query.target().filter(|_| !too_long) else {
             return self.reply_error(id, seq, &query, EINVAL);
         };
-        if self.sockets.values().filter(|socket| socket.knows(id)).count() >= MAX_SOCKETS {
+        // What it closed a moment ago counts as well: it is still open.
+        let its_own = |socket: &&Socket<C>| socket.knows(id) || socket.was_closed_by(id);
+        if self.sockets.values().filter(its_own).count() >= MAX_SOCKETS {
             self.event(Event::Misbehaved { worker: id, what: Misbehaviour::TooManySockets });
             return self.reply_error(id, seq, &query, EMFILE);
         }
-        let live = |socket: &Socket<C>| socket.key == key && !socket.is_closing();
+        let slot = worker.slot;
+        let theirs = |socket: &Socket<C>| socket.slot.is_none_or(|owner| owner == slot);
+        let live = |socket: &Socket<C>| socket.key == key && theirs(socket) && !socket.is_closing();
         let found = self.sockets.iter_mut().find(|(_, socket)| live(socket));
         match found {
             Some((_, socket)) if socket.knows(id) => self.reply_error(id, seq, &query, EADDRINUSE),
@@ -50,7 +57,7 @@ impl<C> Primary<C> {
     fn bind(&mut self, id: WorkerId, seq: Seq, query: Query, target: Target) {
         self.last_socket += 1;
         let socket = SocketId(self.last_socket);
-        let backlog = query.backlog.unwrap_or(DEFAULT_BACKLOG);
+        let backlog = query.backlog.unwrap_or(node::DEFAULT_BACKLOG);
         self.effects.push_back(Effect::Bind { socket, target: target.clone(), backlog });
         let entry = Socket {
             key: query.key(),

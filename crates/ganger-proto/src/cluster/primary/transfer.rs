@@ -23,12 +23,13 @@ impl<C> Primary<C> {
                 acknowledged: hand_off.acknowledged,
             });
             let under_way = under_way.collect();
-            let Worker { slot, state, capabilities, draining, exited_after_disconnect, .. } = old;
+            let Worker { slot, generation, state, capabilities, draining, exited_after_disconnect, .. } = old;
             let (channel_open, reaped) = (old.channel_open, old.reaped);
             (
                 id,
                 Worker {
                     slot,
+                    generation,
                     state,
                     capabilities,
                     draining,
@@ -94,7 +95,7 @@ impl<C> Effect<C> {
             }
             Self::Bind { socket, target, backlog } => Effect::Bind { socket, target, backlog },
             Self::Accept { socket, on } => Effect::Accept { socket, on },
-            Self::Close { socket } => Effect::Close { socket },
+            Self::Close { socket, dispatched } => Effect::Close { socket, dispatched },
             Self::Examine { socket, connection } => Effect::Examine { socket, connection: map(connection) },
             Self::Drop { connection, fate } => Effect::Drop { connection: map(connection), fate },
             Self::Event(event) => Effect::Event(event),

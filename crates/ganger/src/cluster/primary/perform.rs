@@ -51,7 +51,7 @@ impl Primary {
                     let interest = if on { Interest::Read } else { Interest::None };
                     let _ = self.poller.get_ref().modify(&*entry, Token::Socket(socket).into(), interest);
                 }
-                Effect::Close { socket } => self.close(socket),
+                Effect::Close { socket, dispatched } => self.close(socket, dispatched),
                 Effect::Examine { socket, connection } => {
                     let untouched = socket::untouched(std::os::fd::AsFd::as_fd(&connection)).unwrap_or(false);
                     self.machine.handle(clock::now(), Input::Examined { socket, connection, untouched });
@@ -114,11 +114,14 @@ impl Primary {
     }
 
     fn bind(&mut self, id: SocketId, target: &Target, backlog: u32) {
-        let outcome = match Socket::bind(target, backlog) {
+        let bound = Socket::bind(target, backlog).and_then(|(socket, sockname)| {
+            if !matches!(target, Target::Udp { .. }) {
+                self.poller.get_ref().add(&socket, Token::Socket(id).into(), Interest::None)?;
+            }
+            Ok((socket, sockname))
+        });
+        let outcome = match bound {
             Ok((socket, sockname)) => {
-                if !matches!(target, Target::Udp { .. }) {
-                    self.watch(&socket, Token::Socket(id), Interest::None);
-                }
                 self.sockets.insert(id, socket);
                 Ok(sockname)
             }
@@ -129,13 +132,15 @@ impl Primary {
     }
 
     /// Takes what the kernel has completed, then closes the socket.
-    fn close(&mut self, id: SocketId) {
+    fn close(&mut self, id: SocketId, dispatched: bool) {
         let now = clock::now();
         if let Some(mut socket) = self.sockets.remove(&id) {
             let _ = self.poller.get_ref().remove(&socket);
             socket.unlink();
-            if self.settings.policy == proto::Policy::RoundRobin {
-                while let Some(connection) = socket.accept(&mut self.reserve, now) {
+            if dispatched {
+                // As many as its queue can have held: under load there are always more.
+                for _ in 0..=socket.backlog {
+                    let Some(connection) = socket.accept(&mut self.reserve, now) else { break };
                     self.machine.handle(now, Input::Accepted { socket: id, connection });
                 }
             }
