@@ -22,7 +22,7 @@
 //!   cluster.fork();'
 //! ```
 //!
-//! and ganger's: `ganger run --runtime target/debug/examples/wiretap --no-hints examples/node/plain.js`.
+//! and ganger's: `ganger run --runtime target/debug/examples/wiretap examples/node/plain.js`.
 //!
 //! `<id>` is the worker's `NODE_UNIQUE_ID`; for a child that is not a cluster worker, the relay's pid.
 //! Files are appended to. The relay ends as its worker ended, with the same status or by the same

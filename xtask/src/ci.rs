@@ -8,7 +8,9 @@ use crate::workspace::{cargo, run, step};
 /// Format, lints, documentation, then the test command with the tests of `tier`.
 pub fn ci(tier: Tier) -> Result<()> {
     step("format", || run(&mut cargo(["fmt", "--all", "--check"])))?;
-    step("lints", || run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
+    step("lints", || {
+        run(&mut cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))
+    })?;
     step("documentation", || {
         run(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;

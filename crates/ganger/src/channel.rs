@@ -26,8 +26,8 @@ pub use ganger_proto::session::Fault;
 
 /// How much is read at once; Node's own size.
 pub(crate) const READ_SIZE: usize = 64 << 10;
-/// So many reads in a row before others have their turn; libuv's number.
-const READS: usize = 32;
+/// So many reads in a row before others have their turn. libuv takes 32, for whom nobody else waits.
+const READS: usize = 4;
 
 /// A session and its socket.
 #[derive(Debug)]

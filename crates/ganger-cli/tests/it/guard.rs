@@ -24,6 +24,25 @@ fn a_killed_worker_is_replaced() {
     }
 }
 
+#[test]
+fn deaths_are_seen_where_the_signal_of_them_is_ignored() {
+    let ganger = env!("CARGO_BIN_EXE_ganger");
+    let command = format!("trap '' CHLD; exec {ganger} run -n 2 {}", example("plain.js"));
+    let mut gang = Setup::new("24").start_program("sh", ["-c", &command].into_iter());
+    let (pids, port) = (gang.ready(), gang.port());
+    let workers: Vec<_> = pids.iter().copied().map(Process::of).collect();
+    workers[0].kill();
+    let died = gang.says("died");
+    assert!(died.contains(&format!("worker 1 (pid {})", pids[0])), "{}", gang.lines());
+    assert!(died.contains("signal SIGKILL"), "{}", gang.lines());
+    gang.says("worker 3 ");
+    for _ in 0..4 {
+        get(port, "/").unwrap_or_else(|error| panic!("{error}: {}", gang.lines()));
+    }
+    gang.stop();
+    workers.iter().for_each(Process::ends);
+}
+
 /// A server whose worker in one slot ends as soon as it is asked to.
 const ENDS: &str = "
     const server = require('http').createServer((request, response) => {

@@ -5,6 +5,7 @@ mod abuse;
 mod golden;
 mod guard;
 mod harness;
+mod hello;
 mod input;
 mod load;
 mod node;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ganger_proto::{
-    Seq, Slot, SocketId, Time, WorkerId,
+    Generation, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{Effect, Fate, Input, Policy, Primary},
     node::{Act, ClusterMessage, Query, Target},
 };
@@ -45,7 +45,7 @@ impl Bench {
                     self.handed.push((worker, seq, connection));
                     self.primary.handle(self.now, Input::Delivered { worker, seq, connection });
                 }
-                Effect::Close { socket } => self.primary.handle(self.now, Input::Closed { socket }),
+                Effect::Close { socket, .. } => self.primary.handle(self.now, Input::Closed { socket }),
                 Effect::Examine { socket, connection } => self.examined.push((socket, connection)),
                 Effect::Drop { connection, fate } => self.dropped.push((connection, fate)),
                 _ => {}
@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn fork(&mut self) -> WorkerId {
-        self.primary.fork(Slot(0), true)
+        self.primary.fork(Slot(0), Generation(0), true)
     }
 
     /// A new worker that listens on these ports; the sockets have the numbers 1, 2, … in their order.

@@ -52,7 +52,7 @@ impl World {
                 entry.accepting = on;
                 assert!(!on || self.lazy || self.is_held(socket), "it accepts for nobody");
             }
-            Effect::Close { socket } => {
+            Effect::Close { socket, .. } => {
                 assert!(
                     self.is_held(socket) || !self.gang.is_due(),
                     "it is closed while somebody is about to come"

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ganger_proto::{Slot, Time, WorkerId};
+use ganger_proto::{Generation, Slot, Time, WorkerId};
 
 use crate::{
     temper::Temper,
@@ -143,7 +143,7 @@ impl World {
 
     fn fork(&mut self, slot: usize) {
         let Surroundings { random, trouble, stingy, calm, .. } = &mut self.around;
-        let id = self.primary.fork(Slot(slot as u32), true);
+        let id = self.primary.fork(Slot(slot as u32), Generation(0), true);
         if !*calm && random.chance(20 * *trouble) {
             self.primary.fork_failed(id);
             self.gang.slots[slot] = Seat::Vacant(self.around.now + Duration::from_millis(100));

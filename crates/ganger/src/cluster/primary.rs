@@ -36,6 +36,8 @@ use crate::{
     },
 };
 
+/// So many turns of the loop come in a row, if there is always something to do.
+const TURNS: u32 = 8;
 /// So many connections are accepted before others have their turn.
 const ACCEPTS: usize = 16;
 /// A worker may leave so much unread before it is cut off.
@@ -60,6 +62,8 @@ pub struct Primary {
     /// Workers with something to write.
     dirty: Vec<WorkerId>,
     events: VecDeque<Event>,
+    /// Turns of the loop since others had theirs.
+    turns: u32,
     orphans: Orphans,
 }
 
@@ -148,6 +152,7 @@ impl Primary {
             reserve: Reserve::new()?,
             dirty: Vec::new(),
             events: VecDeque::new(),
+            turns: 0,
             orphans: Orphans::new()?,
         })
     }
@@ -299,7 +304,10 @@ impl Primary {
     pub async fn event(&mut self) -> Event {
         loop {
             // Whoever keeps us busy must not keep the signals and the clock from being seen.
-            tokio::task::consume_budget().await;
+            self.turns = (self.turns + 1) % TURNS;
+            if self.turns == 0 {
+                tokio::task::yield_now().await;
+            }
             if self.timeout().is_some_and(|moment| moment <= clock::now()) {
                 self.handle_timeout();
             }

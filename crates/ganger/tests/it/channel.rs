@@ -247,7 +247,11 @@ fn what_follows_a_handle_waits_for_the_ack_and_only_acks_do_not() {
         // A handle the other way, which never comes: the NACK may overtake.
         peer.write_all(b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\"}\n\"x\"\n").unwrap();
         assert_eq!(message(&mut channel).await, "x");
-        channel.flush().await.unwrap();
+        tokio::select! {
+            biased;
+            flushed = channel.flush() => panic!("flushed without the ACK: {flushed:?}"),
+            () = tokio::task::yield_now() => {}
+        }
         assert_eq!(arrived(&mut peer), "{\"cmd\":\"NODE_HANDLE_NACK\"}\n");
         peer.write_all(b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n\"y\"\n").unwrap();
         assert_eq!(message(&mut channel).await, "y");

@@ -1,8 +1,14 @@
 //! A Rust worker's life: listening, talking, leaving.
 
+use std::{env, os::unix::net::UnixStream as StdUnixStream};
+
+use ganger::{cluster::Policy, process::Command};
 use libtest_mimic::Trial;
 use serde_json::json;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpStream, UnixStream},
+};
 
 use crate::{
     boss::{Boss, Under},
@@ -16,6 +22,9 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "address in use", an_address_in_use_is_an_error);
     trial_everywhere(trials, "path", a_path_is_served);
     trial_everywhere(trials, "stopping", it_finishes_what_it_has);
+    trial_everywhere(trials, "listening in a stop", who_is_to_leave_does_not_listen);
+    let by_hand = Under::Ganger(Policy::RoundRobin);
+    trial(trials, "stop while it asks to listen", by_hand, an_unanswered_listen_ends_with_the_stop);
     trial_everywhere(trials, "leaving", it_may_leave_of_its_own_accord);
     trial_everywhere(trials, "listeners", each_listener_has_its_own_life);
     trial_everywhere(trials, "environment", its_children_are_no_workers);
@@ -100,6 +109,32 @@ async fn it_finishes_what_it_has(under: Under) {
     drop(connection);
     boss.event(worker, "disconnect").await;
     assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+async fn who_is_to_leave_does_not_listen(under: Under) {
+    let mut boss = Boss::new(under, &["listen-in-stop"]);
+    let worker = boss.fork();
+    boss.event(worker, "online").await;
+    boss.disconnect(worker);
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 7", true]));
+}
+
+/// The primary is this test, which asks the worker to leave where it should have answered.
+async fn an_unanswered_listen_ends_with_the_stop(_: Under) {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.arg("listen").env("NODE_UNIQUE_ID", "1").channel(true).guarded(true);
+    let mut child = command.spawn().unwrap();
+    let channel = StdUnixStream::from(child.take_channel().unwrap());
+    channel.set_nonblocking(true).unwrap();
+    let mut channel = BufReader::new(UnixStream::from_std(channel).unwrap());
+    let mut line = String::new();
+    while !line.contains("queryServer") {
+        line.clear();
+        assert_ne!(channel.read_line(&mut line).await.unwrap(), 0, "the worker did not ask");
+    }
+    let disconnect = json!({ "act": "disconnect", "seq": 0, "cmd": "NODE_CLUSTER" });
+    channel.write_all(format!("{disconnect}\n").as_bytes()).await.unwrap();
+    assert_eq!(child.wait().await.unwrap().to_string(), "exit code 7");
 }
 
 async fn it_may_leave_of_its_own_accord(under: Under) {

@@ -16,6 +16,8 @@ pub(crate) fn play(args: &[&str]) -> i32 {
     let result = match args {
         ["remote", ..] => ganger::main(no_primary, remote),
         ["late", ..] => late(),
+        ["listen", ..] => ganger::main(no_primary, listen),
+        ["listen-in-stop", ..] => ganger::main(no_primary, listen_in_stop),
         ["by-hand", part] => {
             by_hand::play(part);
             Ok(())
@@ -46,6 +48,21 @@ fn late() -> ganger::Result {
     drop(done);
     let _ = thread.join();
     std::process::exit(7);
+}
+
+/// Exit code 7 if it may not listen because there is no primary for it any more.
+async fn listen(worker: Worker) -> ganger::Result {
+    let error = worker.listen(0).await.err().ok_or("it listens")?;
+    if error.kind() == std::io::ErrorKind::NotConnected {
+        std::process::exit(7);
+    }
+    Err(error.into())
+}
+
+/// The same, where it has been told to leave.
+async fn listen_in_stop(worker: Worker) -> ganger::Result {
+    worker.stopping().await;
+    listen(worker).await
 }
 
 /// Does what the primary's messages say: `["listen", ADDRESS]`, `["serve", LISTENER]`, …

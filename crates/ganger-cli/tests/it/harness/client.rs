@@ -51,8 +51,9 @@ pub(crate) fn answer(stream: &mut TcpStream) -> io::Result<String> {
         answer.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&answer);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-            if length.is_some_and(|length| length.parse() == Ok(body.len())) {
+            let headers = head.lines().filter_map(|line| line.split_once(": "));
+            let mut lengths = headers.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            if lengths.next().is_some_and(|(_, length)| length.parse() == Ok(body.len())) {
                 return Ok(body.to_owned());
             }
         }
@@ -64,7 +65,10 @@ pub(crate) fn answer(stream: &mut TcpStream) -> io::Result<String> {
 
 fn body(answer: &str) -> io::Result<String> {
     match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        // Not every server answers HTTP/1.0 in a version of its own.
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.0 200") => {
+            Ok(body.to_owned())
+        }
         _ => Err(io::Error::other(format!("not a good answer: {answer:?}"))),
     }
 }

@@ -122,7 +122,11 @@ fn a_worker_that_never_reads_is_found_out() {
             for (;;) say(JSON.stringify(query));"#;
         let (mut gang, address) = with_rogue(&directory, rogue).await;
         let fault = fault(&mut gang).await;
-        assert!(matches!(fault, WorkerFault::Deaf { .. }) && fault.is_unforgivable(), "{fault:?}");
+        assert!(
+            matches!(fault, WorkerFault::Wire(ganger::channel::Fault::Deaf { .. }))
+                && fault.is_unforgivable(),
+            "{fault:?}"
+        );
         assert_eq!(ask(address).await, "served");
         assert!(gang.with(|primary| primary.kill_group(WorkerId(1))).await);
         assert_eq!(gang.exit().await, (WorkerId(1), Exit::Signal { signal: 9, core_dumped: false }, false));
