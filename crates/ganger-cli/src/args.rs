@@ -160,7 +160,7 @@ pub(crate) fn misplaced<'a>(typed: &[OsString], command: &'a [OsString]) -> Opti
 fn workers(typed: &str) -> Result<Workers, String> {
     match typed.parse() {
         _ if typed == "auto" => Ok(Workers::Auto),
-        Ok(0) => Err("a gang has at least one worker".into()),
+        Ok(0) => Err("a gang has at least one worker: -n 1, or auto".into()),
         Ok(count) if count <= MOST_WORKERS => Ok(Workers::Count(count)),
         Ok(_) => Err(format!("more than {MOST_WORKERS} workers are too many")),
         Err(_) => Err("a number or auto".into()),
@@ -337,7 +337,7 @@ mod tests {
         );
         check(
             "ganger run -n 0 x",
-            "invalid value '0' for '--workers <N|auto>': a gang has at least one worker",
+            "invalid value '0' for '--workers <N|auto>': a gang has at least one worker: -n 1, or auto",
         );
         check("ganger run -n x x", "invalid value 'x' for '--workers <N|auto>': a number or auto");
         for value in ["least-conn", "sticky", "sticky=header:x", "reuseport"] {

@@ -193,7 +193,7 @@ fn check_runtime(typed: Typed<'_>, runtime: &OsStr) -> Result<(), Unusable> {
 }
 
 fn missing(word: &OsStr) -> Unusable {
-    Unusable(format!("{} does not exist", shown(word)))
+    Unusable(format!("{} does not exist: look at its spelling and at the directory you are in", shown(word)))
 }
 
 fn not_executable(word: &OsStr, file: &Path) -> Unusable {

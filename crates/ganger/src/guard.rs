@@ -32,6 +32,8 @@ const TERM: i32 = rustix::process::Signal::TERM.as_raw();
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// At the end of the gang output is waited for this long after the last of it.
 const AT_THE_END: Duration = Duration::from_secs(1);
+/// And in all no longer than this.
+const LAST_OUTPUT: Duration = Duration::from_secs(5);
 /// So many addresses are remembered as told.
 const LISTENING: usize = 1024;
 /// What a worker sends as a sign of readiness, like PM2's `process.send('ready')`.
@@ -99,7 +101,8 @@ pub struct Guard {
     passed: u64,
     /// Whose death was the last report.
     reported: Option<WorkerId>,
-    ended: bool,
+    /// Since when the gang has ended.
+    ended: Option<Time>,
 }
 
 impl Guard {
@@ -118,7 +121,7 @@ impl Guard {
             faults: Vec::new(),
             passed: 0,
             reported: None,
-            ended: false,
+            ended: None,
         }
     }
 
@@ -152,7 +155,7 @@ impl Guard {
             if let Some(report) = self.messages.pop_front().or_else(|| self.take_report()) {
                 return Some(report);
             }
-            if self.ended && self.reports.is_empty() {
+            if self.ended.is_some() && self.reports.is_empty() {
                 return None;
             }
             let waits_until = self.waits_until;
@@ -177,7 +180,10 @@ impl Guard {
         let silent = |worker| self.output.as_ref().is_none_or(|output| output.is_closed(worker));
         let complete = match self.reports.front()? {
             Report::Notice { notice: Notice::Died { worker, .. }, .. } => silent(Some(*worker)),
-            Report::End(_) => silent(None),
+            // A descendant that nobody could kill may go on writing for ever.
+            Report::End(_) => {
+                silent(None) || self.ended.is_some_and(|since| clock::now() - since > LAST_OUTPUT)
+            }
             _ => true,
         };
         if !complete {
@@ -217,7 +223,7 @@ impl Guard {
                     self.reports.push_back(Report::Notice { notice, last_words: Vec::new() });
                 }
                 Action::End(verdict) => {
-                    self.ended = true;
+                    self.ended = Some(clock::now());
                     self.reports.push_back(Report::End(verdict));
                 }
             }

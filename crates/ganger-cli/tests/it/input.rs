@@ -51,7 +51,10 @@ fn nothing_but_the_refusal_is_said_in_json() {
     let said = gang.lines().of(false);
     let object: serde_json::Value = serde_json::from_str(&said[0]).unwrap();
     assert_eq!((said.len(), &object["event"]), (1, &"usage".into()));
-    assert_eq!(object["message"], "nope.js does not exist");
+    assert_eq!(
+        object["message"],
+        "nope.js does not exist: look at its spelling and at the directory you are in"
+    );
 }
 
 #[test]

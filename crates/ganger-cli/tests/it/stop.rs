@@ -35,6 +35,21 @@ fn each_stop_signal_ends_the_gang_gracefully() {
     }
 }
 
+/// It has a session of its own, so that it is not killed with its worker, and ends when nobody reads it.
+#[test]
+fn a_descendant_that_writes_for_ever_does_not_hold_up_the_end() {
+    let app = "
+        const { spawn } = require('child_process');
+        spawn('sh', ['-c', 'while echo more; do sleep 0.05; done'], { detached: true, stdio: 'inherit' }).unref();
+        require('http').createServer().listen(0);";
+    let mut gang = Setup::new("24").file("app.js", app).start("run -n 1 app.js");
+    gang.ready();
+    gang.prints("more");
+    gang.signal(Signal::TERM);
+    assert_eq!(gang.ends(), Some(0), "{}", gang.lines());
+    gang.says("stopped after");
+}
+
 #[test]
 fn a_request_under_way_is_finished() {
     on_every_node("request finished in a stop", |major| {
