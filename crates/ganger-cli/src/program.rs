@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ganger::process::is_script;
 use search::{Found, Search};
 
 /// What was typed, and where.
@@ -87,7 +88,7 @@ pub(crate) fn resolve(typed: Typed<'_>) -> Result<Program, Unusable> {
             )));
         }
     }
-    if file::is_script(&path) {
+    if is_script(&path) {
         return script(typed, &path, word, args);
     }
     executable(typed, word, args)

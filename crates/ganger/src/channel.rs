@@ -206,6 +206,13 @@ pub enum SendError {
     },
 }
 
+impl SendError {
+    /// There is no channel (any more).
+    pub(crate) fn closed(handle: Option<Handle>) -> Self {
+        Self::Refused { reason: session::SendErrorReason::Closed, handle }
+    }
+}
+
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
 ///
 /// Nothing runs behind its back: it reads and writes while [`Channel::recv`] or [`Channel::flush`] is
@@ -213,18 +220,22 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct Channel {
     link: Link<OwnedFd>,
-    /// The same socket under a number of its own.
-    watched: AsyncFd<OwnedFd>,
+    /// The same socket under a number of its own …
+    socket: Option<OwnedFd>,
+    /// … which the runtime watches from the first `await` on.
+    watched: Option<AsyncFd<OwnedFd>>,
     buffer: Box<[u8]>,
 }
 
 impl Channel {
-    /// Takes over a channel's socket. Needs a tokio runtime.
+    /// Takes over a channel's socket. It needs a tokio runtime from the first `await` on, not before.
+    ///
+    /// # Errors
+    /// `EMFILE`; those of `fcntl`, for what is no open descriptor.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         let link = Link::new(socket, Limits::default())?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let watched = watch(link.as_fd().try_clone_to_owned()?, interest)?;
-        Ok(Self { link, watched, buffer: vec![0; READ_SIZE].into() })
+        let socket = Some(link.as_fd().try_clone_to_owned()?);
+        Ok(Self { link, socket, watched: None, buffer: Box::default() })
     }
 
     /// Whether messages can be sent.
@@ -290,10 +301,16 @@ impl Channel {
         }
     }
 
-    /// Waits for the socket, and reads what is there. `false` if there is no runtime any more.
+    /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
         let write = if flushed == Flushed::Blocked { Interest::WRITABLE } else { Interest::READABLE };
-        let Ok(mut ready) = self.watched.ready(Interest::READABLE | write).await else { return false };
+        if let Some(socket) = self.socket.take() {
+            let Ok(watched) = watch(socket, Interest::READABLE | Interest::WRITABLE) else { return false };
+            self.watched = Some(watched);
+            self.buffer = vec![0; READ_SIZE].into();
+        }
+        let Some(watched) = &self.watched else { return false };
+        let Ok(mut ready) = watched.ready(Interest::READABLE | write).await else { return false };
         if ready.ready().is_readable() {
             self.link.receive(&mut self.buffer);
             // Level-triggered by hand: if there is more, the next read says so.

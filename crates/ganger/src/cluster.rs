@@ -25,6 +25,7 @@ use ganger_proto::{
 use crate::{
     channel::Message,
     process::{Exit, SpawnError, Stdio},
+    sys::process::own_executable,
 };
 
 pub use environment::inherited_policy;
@@ -82,7 +83,7 @@ impl Settings {
     /// # Errors
     /// If the path of this program cannot be found out.
     pub fn this_program() -> io::Result<Self> {
-        Ok(Self { args: std::env::args_os().skip(1).collect(), ..Self::new(std::env::current_exe()?) })
+        Ok(Self { args: std::env::args_os().skip(1).collect(), ..Self::new(own_executable()?) })
     }
 }
 

@@ -39,6 +39,7 @@ pub mod channel;
 pub mod cluster;
 pub mod guard;
 pub mod handle;
+pub mod ipc;
 pub mod process;
 pub mod sys;
 
@@ -50,3 +51,4 @@ pub use entry::{Error, Result, main};
 pub use ganger_proto::{Generation, ListenerKey, Slot, SocketId, WorkerId};
 pub use guard::Guard;
 pub use handle::Handle;
+pub use process::{exec, exec_file, exec_file_sync, exec_sync, fork, spawn, spawn_sync};

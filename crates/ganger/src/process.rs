@@ -1,292 +1,156 @@
-//! Child processes: a command, the child that it becomes, and how that ends.
+//! Child processes: Node's `child_process`, whole.
+//!
+//! | | result | runs | own time limit |
+//! |---|---|---|---|
+//! | [`spawn`] | [`Child`]: events and streams | an executable | yes |
+//! | [`exec`] | [`Output`] or [`ExecError`] | a command line, through the shell | yes |
+//! | [`exec_file`] | [`Output`] or [`ExecError`] | an executable | yes |
+//! | [`fork`] | [`Child`]: events, streams, a channel | a Node script, a Rust program, or this one again | yes |
+//! | [`spawn_sync`], [`exec_sync`], [`exec_file_sync`] | the same, after waiting for it | | yes |
+//!
+//! These functions are for the simple case. For all else there is [`Command`], with every option of Node's, of
+//! which they are thin layers:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> ganger::Result {
+//! use ganger::process::{Command, Event, exec, spawn};
+//! use tokio::io::AsyncReadExt;
+//!
+//! // Collected output.
+//! let output = exec("echo hello | tr a-z A-Z").await?;
+//! assert_eq!(output.stdout, "HELLO\n");
+//!
+//! // Events and streams.
+//! let mut child = spawn("sh", ["-c", "echo on the way; exit 7"])?;
+//! let mut text = String::new();
+//! child.stdout.take().unwrap().read_to_string(&mut text).await?;
+//! assert_eq!(text, "on the way\n");
+//! while let Some(event) = child.next().await {
+//!     if let Event::Exit(exit) = event {
+//!         assert_eq!(exit.to_string(), "exit code 7");
+//!     }
+//! }
+//!
+//! // Options.
+//! let error = Command::new("sleep").arg("1000").timeout(std::time::Duration::from_millis(5)).exec().await.unwrap_err();
+//! assert_eq!(error.code(), Some("ETIMEDOUT"));
+//! assert_eq!(error.signal(), Some("SIGTERM"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What differs from Node: errors that Node tells by an `error` event come as an `Err` from where the process is
+//! started; [`Event::Close`] comes after the parent's own `disconnect` too, and always last; a missing directory
+//! and a missing program are told apart; pipes for stdin, stdout and stderr are pipes and not sockets; `exec` closes
+//! the command's stdin, so that one that reads it ends; a command that a time limit was to end has timed out, even
+//! if it then chose to exit with 0. Text is UTF-8; for other encodings take the bytes.
 //!
 //! A thin layer over [`crate::sys::spawn`], the one place that starts processes. Knows nothing of clusters.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io::{self, IsTerminal},
-    os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
-};
+mod blocking;
+mod captured;
+mod child;
+mod command;
+mod error;
+mod exec;
+mod limits;
+mod reaper;
+mod running;
+mod start;
+mod stdio;
+mod stream;
 
-use ganger_proto::node;
-use rustix::event::{PollFd, PollFlags};
-use tokio::io::Interest;
+use std::{ffi::OsString, path::PathBuf};
 
-use crate::sys::{
-    self,
-    pidfd::PidFd,
-    spawn::{Group, Source, Spawn, Step},
-};
+pub use blocking::Finished;
+pub use captured::Captured;
+pub use child::{Child, ChildError, Event};
+pub use command::Command;
+pub use error::{ExecError, Failure, Invalid, Reason, SpawnError};
+pub use exec::{Exec, Output};
+pub use running::Killer;
+pub use start::is_script;
+pub use stdio::Stdio;
+pub use stream::{ChildOutput, ChildPipe, ChildStdin};
+pub use tokio_util::sync::CancellationToken;
 
-pub use crate::sys::pidfd::Exit;
+pub use crate::sys::pidfd::{Exit, signal_name, signal_number};
 
-/// What a child's stdout or stderr is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stdio {
-    /// The parent's own.
-    #[default]
-    Inherit,
-    /// A pipe whose reading end the parent gets.
-    Pipe,
+pub(crate) use running::Process;
+pub(crate) use start::Started;
+
+/// Starts an executable, with pipes to its three standard streams.
+///
+/// # Errors
+/// [`SpawnError`].
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn spawn<A: Into<OsString>>(
+    program: impl Into<OsString>,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Child, SpawnError> {
+    Command::new(program).args(args).spawn()
 }
 
-/// A process to be started.
-#[derive(Clone, Debug)]
-pub struct Command {
-    program: OsString,
-    args: Vec<OsString>,
-    env: Vec<(OsString, Option<OsString>)>,
-    cwd: Option<PathBuf>,
-    output: Stdio,
-    channel: bool,
-    guarded: bool,
+/// Runs a command line through the shell, and collects what it writes. What a user typed does not belong into it:
+/// it would be executed.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn exec(line: impl Into<OsString>) -> Exec {
+    Command::shell(line).exec()
 }
 
-/// A process could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot start {program:?}: {}", self.reason())]
-pub struct SpawnError {
-    /// The program.
-    pub program: OsString,
-    /// Its working directory, if one was asked for.
-    pub cwd: Option<PathBuf>,
-    /// The step that failed.
-    pub step: Step,
-    /// What the system said.
-    pub source: io::Error,
+/// Runs an executable, and collects what it writes.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn exec_file<A: Into<OsString>>(program: impl Into<OsString>, args: impl IntoIterator<Item = A>) -> Exec {
+    Command::new(program).args(args).exec()
 }
 
-impl SpawnError {
-    fn reason(&self) -> String {
-        match (self.step, self.source.kind()) {
-            (Step::Exec, io::ErrorKind::NotFound) => "there is no such program".into(),
-            (Step::Exec, io::ErrorKind::PermissionDenied) => "it is not executable".into(),
-            (Step::Chdir, _) => {
-                let cwd = self.cwd.clone().unwrap_or_default();
-                format!("its working directory {} cannot be entered: {}", cwd.display(), self.source)
-            }
-            (step, _) => format!("{step}: {}", self.source),
-        }
-    }
+/// Starts a Node script or a Rust program with a channel: see [`Command::fork`].
+///
+/// # Errors
+/// [`SpawnError`]; a file that is not there is found before anything is started.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn fork<A: Into<OsString>>(
+    module: impl Into<PathBuf>,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Child, SpawnError> {
+    Command::fork(module).args(args).spawn()
 }
 
-impl Command {
-    /// A command without arguments, with the parent's environment, directory and stdio.
-    pub fn new(program: impl Into<OsString>) -> Self {
-        Self {
-            program: program.into(),
-            args: Vec::new(),
-            env: Vec::new(),
-            cwd: None,
-            output: Stdio::Inherit,
-            channel: false,
-            guarded: false,
-        }
-    }
-
-    /// Adds an argument.
-    pub fn arg(&mut self, arg: impl Into<OsString>) -> &mut Self {
-        self.args.push(arg.into());
-        self
-    }
-
-    /// Adds arguments.
-    pub fn args<A: Into<OsString>>(&mut self, args: impl IntoIterator<Item = A>) -> &mut Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
-
-    /// Sets a variable of the child's environment.
-    pub fn env(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> &mut Self {
-        self.env.push((name.into(), Some(value.into())));
-        self
-    }
-
-    /// Removes a variable from the child's environment.
-    pub fn env_remove(&mut self, name: impl Into<OsString>) -> &mut Self {
-        self.env.push((name.into(), None));
-        self
-    }
-
-    /// Sets the working directory.
-    pub fn cwd(&mut self, cwd: impl Into<PathBuf>) -> &mut Self {
-        self.cwd = Some(cwd.into());
-        self
-    }
-
-    /// What stdout and stderr are; stdin is always the parent's.
-    pub fn output(&mut self, output: Stdio) -> &mut Self {
-        self.output = output;
-        self
-    }
-
-    /// Whether the child gets a channel, as descriptor 3 and in `NODE_CHANNEL_FD`.
-    pub fn channel(&mut self, channel: bool) -> &mut Self {
-        self.channel = channel;
-        self
-    }
-
-    /// Whether the child leads a process group of its own and is killed when this process dies. A terminal is
-    /// not its stdin then, since only one process group can read from it.
-    pub fn guarded(&mut self, guarded: bool) -> &mut Self {
-        self.guarded = guarded;
-        self
-    }
-
-    /// Starts the process.
-    ///
-    /// The parent's own channel is never passed on: its variables are taken out of the environment unless
-    /// [`Command::channel`] puts new ones there.
-    pub fn spawn(&self) -> Result<Child, SpawnError> {
-        let fail =
-            |step, source| SpawnError { program: self.program.clone(), cwd: self.cwd.clone(), step, source };
-        let prepare = |source| fail(Step::Prepare, source);
-        // In a process group of its own it would be stopped for reading from the terminal.
-        let stdin = if self.guarded && io::stdin().is_terminal() {
-            Source::Owned(std::fs::File::open("/dev/null").map_err(prepare)?.into())
-        } else {
-            Source::Inherit(0)
-        };
-        let mut fds = vec![Some(stdin)];
-        let mut outputs = [None, None];
-        for (number, output) in (1..).zip(&mut outputs) {
-            match self.output {
-                Stdio::Inherit => fds.push(Some(Source::Inherit(number))),
-                Stdio::Pipe => {
-                    let (ours, theirs) = output_pipe().map_err(prepare)?;
-                    *output = Some(ours);
-                    fds.push(Some(Source::Owned(theirs)));
-                }
-            }
-        }
-        let mut channel = None;
-        let number = fds.len();
-        if self.channel {
-            let (ours, theirs) = sys::socket::channel_pair().map_err(prepare)?;
-            channel = Some(ours);
-            fds.push(Some(Source::Owned(theirs)));
-        }
-        let spawn = Spawn {
-            program: self.program.clone(),
-            argv: std::iter::once(&self.program).chain(&self.args).cloned().collect(),
-            env: self.environment(self.channel.then_some(number)),
-            cwd: self.cwd.clone(),
-            fds,
-            process_group: if self.guarded { Group::Own } else { Group::Same },
-            parent_death_signal: self.guarded.then_some(KILL),
-            ..Spawn::default()
-        };
-        let spawned = spawn.spawn().map_err(|error| fail(error.step, error.source))?;
-        let [stdout, stderr] = outputs;
-        Ok(Child { pid: spawned.pid, pidfd: spawned.pidfd, channel, stdout, stderr })
-    }
-
-    /// The error of a child that was started and could not be kept.
-    pub(crate) fn failed(&self, source: io::Error) -> SpawnError {
-        SpawnError { program: self.program.clone(), cwd: self.cwd.clone(), step: Step::Prepare, source }
-    }
-
-    /// The child's environment: ours without our channel's variables, then what was asked for.
-    fn environment(&self, channel: Option<usize>) -> Vec<(OsString, OsString)> {
-        let ours = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID];
-        let mut env: Vec<(OsString, OsString)> =
-            std::env::vars_os().filter(|(name, _)| !ours.iter().any(|our| name == *our)).collect();
-        let mut set = |name: &OsStr, value: Option<OsString>| {
-            env.retain(|(other, _)| other != name);
-            env.extend(value.map(|value| (name.to_owned(), value)));
-        };
-        for (name, value) in &self.env {
-            set(name, value.clone());
-        }
-        if let Some(number) = channel {
-            set(node::CHANNEL_FD.as_ref(), Some(number.to_string().into()));
-            set(node::CHANNEL_SERIALIZATION_MODE.as_ref(), Some("json".into()));
-        }
-        env
-    }
+/// Runs an executable and waits until it has ended.
+///
+/// # Errors
+/// [`SpawnError`]. That it failed is no error here.
+pub fn spawn_sync<A: Into<OsString>>(
+    program: impl Into<OsString>,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Finished, SpawnError> {
+    Command::new(program).args(args).spawn_sync()
 }
 
-/// A running child. Dropped, it goes on; only what is left of it when it ends stays until this process does.
-#[derive(Debug)]
-pub struct Child {
-    pid: i32,
-    pidfd: PidFd,
-    channel: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+/// Runs a command line through the shell, waits for it, and returns what it wrote to its stdout.
+///
+/// # Errors
+/// [`ExecError`] unless its exit code is 0.
+pub fn exec_sync(line: impl Into<OsString>) -> Result<Captured, ExecError> {
+    Command::shell(line).exec_sync()
 }
 
-impl Child {
-    /// Its process id.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Our end of its channel, if it has one; once.
-    pub fn take_channel(&mut self) -> Option<OwnedFd> {
-        self.channel.take()
-    }
-
-    /// The reading end of its stdout, non-blocking, if that is a pipe; once.
-    pub fn take_stdout(&mut self) -> Option<OwnedFd> {
-        self.stdout.take()
-    }
-
-    /// The same for its stderr.
-    pub fn take_stderr(&mut self) -> Option<OwnedFd> {
-        self.stderr.take()
-    }
-
-    /// Sends it a signal, and never hits another process.
-    pub fn kill(&self, signal: i32) -> io::Result<()> {
-        self.pidfd.kill(signal)
-    }
-
-    /// Kills it and its process group; meant for [`Command::guarded`] children, who lead one.
-    pub fn kill_group(&self) -> io::Result<()> {
-        // The group first: its number is safe as long as its leader has not been reaped.
-        sys::pidfd::kill_group(self.pid, KILL)?;
-        self.pidfd.kill(KILL)
-    }
-
-    /// Ends it at once and leaves nothing of it.
-    pub(crate) fn end(self) {
-        // Who is dead already needs no signal, and who cannot be waited for has been reaped.
-        let _ = self.kill_group();
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let _ = rustix::event::poll(&mut fds, None);
-        let _ = self.try_wait();
-    }
-
-    /// How it ended, if it has.
-    pub fn try_wait(&self) -> io::Result<Option<Exit>> {
-        self.pidfd.try_wait()
-    }
-
-    /// Waits for its end and reaps it.
-    pub async fn wait(&self) -> io::Result<Exit> {
-        let watch = sys::watch::watch(self.pidfd.as_fd(), Interest::READABLE)?;
-        loop {
-            let mut ready = watch.readable().await?;
-            if let Some(exit) = self.try_wait()? {
-                return Ok(exit);
-            }
-            ready.clear_ready();
-        }
-    }
-
-    pub(crate) fn pidfd(&self) -> &PidFd {
-        &self.pidfd
-    }
-}
-
-const KILL: i32 = rustix::process::Signal::KILL.as_raw();
-
-/// A pipe for a child's output: our end is non-blocking, the child's is not. A pipe and not a socket, so
-/// that `/dev/stdout` works in the child.
-fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    sys::fd::set_nonblocking(&ours)?;
-    Ok((ours, theirs))
+/// Runs an executable, waits for it, and returns what it wrote to its stdout.
+///
+/// # Errors
+/// [`ExecError`] unless its exit code is 0.
+pub fn exec_file_sync<A: Into<OsString>>(
+    program: impl Into<OsString>,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Captured, ExecError> {
+    Command::new(program).args(args).exec_sync()
 }

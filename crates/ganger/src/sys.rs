@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 pub mod env;
+pub mod errno;
 pub mod fd;
 pub mod pidfd;
 pub mod poll;

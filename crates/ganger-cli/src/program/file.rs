@@ -5,8 +5,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Extensions of what runs under the runtime.
-const SCRIPTS: [&str; 6] = ["js", "mjs", "cjs", "ts", "mts", "cts"];
 /// Programs that run JavaScript and understand Node's channel.
 const RUNTIMES: [&str; 4] = ["node", "nodejs", "bun", "deno"];
 /// Programs that run others' code and know nothing of Node's channel; a digit or a dot may follow the name.
@@ -16,11 +14,6 @@ const INTERPRETERS: [&str; 31] = [
     "fish", "ash", "busybox", "java", "lua", "luajit", "tclsh", "wish", "Rscript", "R", "julia", "elixir",
     "erl", "escript", "dotnet", "mono", "guile", "racket",
 ];
-
-/// Whether the name says that the runtime runs it.
-pub(super) fn is_script(path: &Path) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(|extension| SCRIPTS.contains(&extension))
-}
 
 /// Whether the word names a JavaScript runtime.
 pub(super) fn is_runtime(word: &OsStr) -> bool {
@@ -79,6 +72,8 @@ fn first_line(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ganger::process::is_script;
+
     use super::*;
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     channel::{Flushed, Link, Message, READ_SIZE},
     clock,
-    process::{Child, Command, Exit},
+    process::{Command, Exit, Process, Started, Stdio},
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
@@ -42,6 +42,9 @@ const TURNS: u32 = 8;
 const ACCEPTS: usize = 16;
 /// A worker may leave so much unread before it is cut off.
 const DEAF_AFTER: usize = 8 << 20;
+/// A worker's channel is this descriptor in it, as in Node.
+const CHANNEL: usize = 3;
+const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// A cluster's primary: forks workers, owns their sockets, shares out connections.
 ///
@@ -71,7 +74,9 @@ pub struct Primary {
 #[derive(Debug)]
 struct Worker {
     info: WorkerInfo,
-    child: Child,
+    process: Arc<Process>,
+    /// The reading ends of its stdout and stderr, until somebody takes them.
+    output: [Option<OwnedFd>; 2],
     link: Option<Link<Cargo>>,
     /// Whether the poller reports when its channel can be written.
     blocked: bool,
@@ -210,19 +215,23 @@ impl Primary {
         let settings = &self.settings;
         let mut command = Command::new(settings.program.clone());
         command.args(settings.args.iter().cloned());
-        command.channel(settings.channel).output(settings.output).guarded(true);
+        command.guarded(true).stdin(Stdio::Inherit);
+        command.stdout(settings.output.clone()).stderr(settings.output.clone());
+        if settings.channel {
+            command.descriptor(CHANNEL, Stdio::Ipc);
+        }
         for (name, value) in environment::of_worker(settings, id, slot) {
             command.env(name, value);
         }
         if let Some(cwd) = &settings.cwd {
             command.cwd(cwd.clone());
         }
-        let mut child = command.spawn()?;
-        let info = WorkerInfo { id, slot, generation, pid: child.pid() };
+        let Started { process, mut ends, channel, .. } = command.start()?;
+        let info = WorkerInfo { id, slot, generation, pid: process.pid() };
         let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
-        let link = child.take_channel().map(|socket| Link::new(socket, limits)).transpose();
+        let link = channel.map(|socket| Link::new(socket, limits)).transpose();
         let watched = link.and_then(|link| {
-            self.poller.get_ref().add(child.pidfd(), Token::Process(id).into(), Interest::Read)?;
+            self.poller.get_ref().add(&**process.pidfd(), Token::Process(id).into(), Interest::Read)?;
             if let Some(link) = &link {
                 self.poller.get_ref().add(link, Token::Channel(id).into(), Interest::Read)?;
             }
@@ -232,18 +241,18 @@ impl Primary {
         let link = match watched {
             Ok(link) => link,
             Err(error) => {
-                child.end();
+                process.end();
                 return Err(command.failed(error).into());
             }
         };
-        self.workers.insert(id, Worker { info, child, link, blocked: false, exit: None });
+        let output = [1, 2].map(|number| ends.get_mut(number).and_then(Option::take));
+        self.workers.insert(id, Worker { info, process, output, link, blocked: false, exit: None });
         Ok(info)
     }
 
     /// The reading ends of a worker's stdout and stderr, once, if [`Settings::output`] is a pipe.
     pub(crate) fn take_output(&mut self, id: WorkerId) -> [Option<OwnedFd>; 2] {
-        let child = self.workers.get_mut(&id).map(|worker| &mut worker.child);
-        child.map_or([None, None], |child| [child.take_stdout(), child.take_stderr()])
+        self.workers.get_mut(&id).map(|worker| std::mem::take(&mut worker.output)).unwrap_or_default()
     }
 
     /// Sends a worker a message. `Ok(false)` means that it is slow to read.
@@ -274,12 +283,14 @@ impl Primary {
 
     /// Sends a worker's process a signal: Node's `worker.kill()`. `false` if there is no such process.
     pub fn kill(&self, id: WorkerId, signal: i32) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.child.kill(signal).is_ok())
+        self.workers.get(&id).is_some_and(|worker| worker.process.kill(signal).is_ok())
     }
 
     /// Kills a worker with its process group, at once.
     pub fn kill_group(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.child.kill_group().is_ok())
+        // It may have left its group.
+        let kill = |process: &Process| process.kill_group(KILL).is_ok() | process.kill(KILL).is_ok();
+        self.workers.get(&id).is_some_and(|worker| kill(&worker.process))
     }
 
     /// Whether somebody is about to fill a vacant slot. While it is so, sockets that nobody holds stay open
@@ -465,8 +476,8 @@ impl Primary {
     /// A worker's process has ended. What it wrote before is still in its channel: that comes first.
     fn reap(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Ok(Some(exit)) = worker.child.try_wait() else { return };
-        let _ = self.poller.get_ref().remove(worker.child.pidfd());
+        let Ok(Some(exit)) = worker.process.try_wait() else { return };
+        let _ = self.poller.get_ref().remove(&**worker.process.pidfd());
         worker.exit = Some(exit);
         // All that the dead process wrote is there already. What a descendant that inherited the channel
         // still writes is nobody's word.

@@ -63,6 +63,24 @@ pub fn inherited_nofile() -> Option<Rlimit> {
     INHERITED_NOFILE.get().copied()
 }
 
+/// Whether a descriptor of this number is open.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: the number is not -1, and `fcntl` says so if it is not open; the borrow ends here.
+    number >= 0 && fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok()
+}
+
+/// Makes the open file behind `fd` blocking again: what most programs expect of their standard streams.
+///
+/// # Errors
+/// Those of `fcntl`; none for a valid descriptor.
+pub fn set_blocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(&fd)?;
+    if flags.contains(OFlags::NONBLOCK) {
+        fcntl_setfl(&fd, flags - OFlags::NONBLOCK)?;
+    }
+    Ok(())
+}
+
 /// A copy of a descriptor that this process was started with. One that it opened itself is close-on-exec and
 /// counts as not open: a worker that names a number must not come by what is not meant for it.
 ///
@@ -138,6 +156,7 @@ static INHERITED_NOFILE: OnceLock<Rlimit> = OnceLock::new();
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::AsRawFd;
 
     use super::*;
     use crate::sys::fixture;
@@ -148,6 +167,10 @@ mod tests {
         set_nonblocking(&reader).unwrap();
         set_nonblocking(&reader).unwrap();
         assert!(fcntl_getfl(&reader).unwrap().contains(OFlags::NONBLOCK));
+        set_blocking(&reader).unwrap();
+        set_blocking(&reader).unwrap();
+        assert!(!fcntl_getfl(&reader).unwrap().contains(OFlags::NONBLOCK));
+        assert!(is_open(reader.as_raw_fd()) && !is_open(-1) && !is_open(RawFd::MAX));
         set_cloexec(&reader, false).unwrap();
         assert_eq!(fcntl_getfd(&reader).unwrap(), FdFlags::empty());
         set_cloexec(&reader, true).unwrap();

@@ -47,7 +47,19 @@ impl PidFd {
     /// # Errors
     /// `ECHILD` if it is not our child, or if its status was taken before.
     pub fn try_wait(&self) -> io::Result<Option<Exit>> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        self.status(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// Looks at the exit status if the child has ended, and leaves the zombie: as long as it is there, neither
+    /// its number nor that of its process group can become anybody else's. `None` while it lives.
+    ///
+    /// # Errors
+    /// As [`PidFd::try_wait`].
+    pub fn peek(&self) -> io::Result<Option<Exit>> {
+        self.status(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    fn status(&self, options: WaitIdOptions) -> io::Result<Option<Exit>> {
         let status =
             rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), options))?;
         Ok(status.as_ref().map(Exit::from_status))
@@ -256,6 +268,8 @@ mod tests {
         let (mut child, pidfd) = leashed();
         assert_eq!(pidfd.try_wait().unwrap(), None);
         drop(child.stdin.take());
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        assert_eq!([pidfd.peek().unwrap(), pidfd.peek().unwrap()], [Some(Exit::Code(0)); 2]);
         assert_eq!(wait(&pidfd), Exit::Code(0));
         assert_eq!(pidfd.try_wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     }

@@ -1,12 +1,37 @@
 //! What the system tells about processes, read from `/proc`. Nothing here changes anything.
 
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// The program that process `pid` runs. If its file was replaced or removed since, the kernel's name for it
 /// ends in ` (deleted)`. `None` if there is no such process, or if it is another user's.
 pub fn executable(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
+
+/// The path of this process's own program, as of the first call: after a deploy the kernel names the old file,
+/// which is gone, and whoever is started then should run the new one. So whatever belongs first in `main` calls it.
+///
+/// # Errors
+/// Those of reading `/proc/self/exe`.
+pub fn own_executable() -> io::Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = PATH.get() {
+        return Ok(path.clone());
+    }
+    let path = std::env::current_exe()?;
+    // Asked too late; the new file has the old one's name.
+    let path = match path.as_os_str().as_bytes().strip_suffix(DELETED) {
+        Some(name) if !path.exists() => std::ffi::OsString::from_vec(name.into()).into(),
+        _ => path,
+    };
+    Ok(PATH.get_or_init(|| path).clone())
+}
+
+/// What the kernel appends to the name of a program whose file was removed or replaced.
+const DELETED: &[u8] = b" (deleted)";
 
 /// How many threads this process has. `None` without `/proc`.
 pub fn threads() -> Option<usize> {
@@ -33,6 +58,7 @@ mod tests {
     fn tells_of_this_process() {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         assert_eq!(executable(pid), Some(std::env::current_exe().unwrap()));
+        assert_eq!(own_executable().unwrap(), std::env::current_exe().unwrap());
         assert!(resident(pid).unwrap() > 64 * 1024);
         assert!(threads().unwrap() >= 1);
         std::thread::spawn(|| {

@@ -22,8 +22,8 @@ use crate::support::{Directory, NODE, ask, node, read, run};
 /// A Node that runs a script at the other end of a channel.
 fn child(directory: &Directory, major: &str, script: &str) -> (Child, Channel) {
     let script = directory.write("child.js", script);
-    let mut child = Command::new(node(major)).arg(script).channel(true).guarded(true).spawn().unwrap();
-    let channel = Channel::new(child.take_channel().unwrap()).unwrap();
+    let mut child = Command::fork(script).exec_path(node(major)).guarded(true).spawn().unwrap();
+    let channel = child.take_channel().unwrap();
     (child, channel)
 }
 
@@ -80,7 +80,7 @@ async fn either_end_ends_the_channel(major: &str) {
     let directory = Directory::new();
     let script = "process.on('message', () => process.disconnect());
                   process.on('disconnect', () => { process.exitCode = 7; });";
-    let (ended_by_it, mut channel) = child(&directory, major, script);
+    let (mut ended_by_it, mut channel) = child(&directory, major, script);
     channel.send("please").unwrap();
     assert!(channel.recv().await.is_none());
     assert!(!channel.is_connected());
@@ -89,7 +89,7 @@ async fn either_end_ends_the_channel(major: &str) {
 
     let script = "process.on('message', (message) => process.send(message));
                   process.on('disconnect', () => { process.exitCode = 8; });";
-    let (ended_by_us, mut channel) = child(&directory, major, script);
+    let (mut ended_by_us, mut channel) = child(&directory, major, script);
     channel.send("hello").unwrap();
     assert_eq!(message(&mut channel).await, "hello");
     channel.disconnect();

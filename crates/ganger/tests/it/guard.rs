@@ -239,7 +239,7 @@ fn a_program_that_is_not_there_ends_the_gang() {
             _ => None,
         })
         .await;
-        assert_eq!(error, "cannot start \"/nowhere/program\": there is no such program");
+        assert_eq!(error, "cannot start /nowhere/program: there is no such file (ENOENT)");
         assert_eq!(retry_in, None);
         assert_eq!(end(&mut guard).await, Verdict::FirstStart);
     });

@@ -1,13 +1,13 @@
 //! Child processes: how they end, what they inherit, who goes with whom.
 
-use std::{env, io::ErrorKind};
+use std::env;
 
 use ganger::{
     process::{Command, Exit, Stdio},
     sys::spawn::Step,
 };
 
-use crate::support::{Fixture, is_fixture, read, run, stdout};
+use crate::support::{Fixture, is_fixture, read, run};
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -17,10 +17,8 @@ fn sh(script: &str) -> Command {
 
 /// What the command writes to its stdout, line by line, until nobody has it any more.
 async fn output(command: &mut Command) -> Vec<String> {
-    let mut child = command.output(Stdio::Pipe).spawn().unwrap();
-    let text = read(stdout(&mut child)).await;
-    child.wait().await.unwrap();
-    text.lines().map(str::to_owned).collect()
+    let output = command.stdin(Stdio::Inherit).exec().await.unwrap();
+    output.stdout.text().lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -36,7 +34,7 @@ fn an_exit_code_and_a_signal_are_told_apart() {
 #[test]
 fn a_signal_reaches_the_child() {
     run(async {
-        let child = sh("exec tail -f /dev/null").spawn().unwrap();
+        let mut child = sh("exec tail -f /dev/null").spawn().unwrap();
         child.kill(15).unwrap();
         let exit = child.wait().await.unwrap();
         assert_eq!(exit, Exit::Signal { signal: 15, core_dumped: false });
@@ -45,19 +43,17 @@ fn a_signal_reaches_the_child() {
 
 #[test]
 fn a_missing_program_and_a_missing_directory_are_told_apart() {
-    let program = Command::new("/nowhere/program").spawn().unwrap_err();
-    assert_eq!((program.step, program.source.kind()), (Step::Exec, ErrorKind::NotFound));
-    assert_eq!(program.to_string(), "cannot start \"/nowhere/program\": there is no such program");
-
-    let directory = Command::new("true").cwd("/nowhere").spawn().unwrap_err();
-    assert_eq!((directory.step, directory.source.kind()), (Step::Chdir, ErrorKind::NotFound));
-    assert!(
-        directory.to_string().contains("its working directory /nowhere cannot be entered"),
-        "{directory}"
-    );
-
-    let unfit = Command::new("/etc/passwd").spawn().unwrap_err();
-    assert_eq!(unfit.to_string(), "cannot start \"/etc/passwd\": it is not executable");
+    let check = |command: &Command, step, code, text: &str| {
+        let error = command.spawn().unwrap_err();
+        assert_eq!((error.step(), error.code(), error.to_string().as_str()), (Some(step), code, text));
+    };
+    let nowhere = "/nowhere/program";
+    let missing = "cannot start /nowhere/program: there is no such file (ENOENT)";
+    check(&Command::new(nowhere), Step::Exec, "ENOENT", missing);
+    let directory = "cannot start true: its working directory /nowhere does not exist (ENOENT)";
+    check(Command::new("true").cwd("/nowhere"), Step::Chdir, "ENOENT", directory);
+    let unfit = "cannot start /etc/passwd: it is not executable (EACCES)";
+    check(&Command::new("/etc/passwd"), Step::Exec, "EACCES", unfit);
 }
 
 #[test]
@@ -94,7 +90,7 @@ fn the_parents_channel_is_not_passed_on() {
             env.into_iter().filter(|line| OURS.iter().any(|our| line.starts_with(our))).collect()
         };
         assert_eq!(channel(output(&mut Command::new("env")).await), [""; 0]);
-        let with_one = channel(output(Command::new("env").channel(true)).await);
+        let with_one = channel(output(Command::new("env").descriptor(3, Stdio::Ipc)).await);
         assert_eq!(with_one, ["NODE_CHANNEL_FD=3", "NODE_CHANNEL_SERIALIZATION_MODE=json"]);
         println!("inherited nothing");
     });
@@ -107,7 +103,7 @@ fn no_other_descriptor_is_inherited() {
         let leaky = rustix::io::dup(std::io::stdin()).unwrap();
         // `ls` itself opens the directory, at the lowest free number.
         assert_eq!(output(Command::new("ls").arg("/proc/self/fd")).await, ["0", "1", "2", "3"]);
-        let with_channel = output(Command::new("ls").arg("/proc/self/fd").channel(true)).await;
+        let with_channel = output(Command::new("ls").arg("/proc/self/fd").descriptor(3, Stdio::Ipc)).await;
         assert_eq!(with_channel, ["0", "1", "2", "3", "4"]);
         drop(leaky);
     });
@@ -116,12 +112,11 @@ fn no_other_descriptor_is_inherited() {
 #[test]
 fn killing_the_group_takes_grandchildren() {
     run(async {
-        let mut child =
-            sh("tail -f /dev/null & echo started; wait").guarded(true).output(Stdio::Pipe).spawn().unwrap();
-        let mut stdout = stdout(&mut child);
+        let mut child = sh("tail -f /dev/null & echo started; wait").guarded(true).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
         let mut started = [0; 8];
         tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut started).await.unwrap();
-        child.kill_group().unwrap();
+        assert!(child.kill_group(9).unwrap());
         // The end comes when the last of them is gone.
         assert_eq!(read(stdout).await, "");
         assert_eq!(child.wait().await.unwrap(), Exit::Signal { signal: 9, core_dumped: false });
@@ -139,7 +134,8 @@ fn a_guarded_child_dies_with_its_parent() {
             assert_eq!(fixture.rest().await, [""; 0]);
             return;
         }
-        let child = sh("echo child started; exec tail -f /dev/null").guarded(true).spawn().unwrap();
+        let mut command = sh("echo child started; exec tail -f /dev/null");
+        let mut child = command.guarded(true).stdout(Stdio::Inherit).spawn().unwrap();
         child.wait().await.unwrap();
         panic!("the child ended before its parent");
     });

@@ -12,14 +12,14 @@ use std::{
 use ganger::{
     WorkerId,
     cluster::{Event, Policy, Primary, Settings, WorkerInfo},
-    process::{Child, Command, Exit, Stdio},
+    process::{Child, ChildOutput, Command, Exit, Stdio},
     sys::pidfd::PidFd,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines},
-    net::{TcpStream, unix::pipe},
+    net::TcpStream,
     runtime::Builder,
     sync::{mpsc, oneshot},
 };
@@ -261,15 +261,10 @@ pub(crate) async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     String::from_utf8(answer[..count].to_vec()).unwrap()
 }
 
-/// What a child writes to its stdout.
-pub(crate) fn stdout(child: &mut Child) -> pipe::Receiver {
-    pipe::Receiver::from_owned_fd(child.take_stdout().unwrap()).unwrap()
-}
-
 /// A test again, in a process of its own, where it finds that it [`is_fixture`].
 pub(crate) struct Fixture {
     pub(crate) child: Child,
-    lines: Lines<BufReader<pipe::Receiver>>,
+    lines: Lines<BufReader<ChildOutput>>,
 }
 
 const FIXTURE: &str = "GANGER_TEST_FIXTURE";
@@ -283,12 +278,12 @@ impl Fixture {
     /// `test` is the test's path in this binary.
     pub(crate) fn start(test: &str, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture"]).env(FIXTURE, "1").guarded(true).output(Stdio::Pipe);
+        command.args(["--exact", test, "--nocapture"]).env(FIXTURE, "1").guarded(true).stderr(Stdio::Inherit);
         for (name, value) in env {
             command.env(*name, *value);
         }
         let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(stdout(&mut child)).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
 

@@ -6,7 +6,7 @@ use ganger::{
     Channel, WorkerId,
     channel::Received,
     cluster::{Event, Policy, Primary, Settings},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -96,11 +96,12 @@ impl Boss {
             Under::Node(major, policy) => {
                 let script = directory.write("primary.js", NODE_PRIMARY);
                 let mut command = Command::new(node(major));
-                command.arg(script).arg(env::current_exe().unwrap()).args(args).channel(true).guarded(true);
+                command.arg(script).arg(env::current_exe().unwrap()).args(args).guarded(true);
+                command.stdio([Stdio::Ignore, Stdio::Inherit, Stdio::Inherit, Stdio::Ipc]);
                 command
                     .env("NODE_CLUSTER_SCHED_POLICY", if policy == Policy::Shared { "none" } else { "rr" });
                 let mut child = command.spawn().unwrap();
-                let channel = Channel::new(child.take_channel().unwrap()).unwrap();
+                let channel = child.take_channel().unwrap();
                 tokio::spawn(node_primary(channel, commanded, sender));
                 Some(child)
             }

@@ -1,8 +1,11 @@
 //! A Rust worker's life: listening, talking, leaving.
 
-use std::{env, os::unix::net::UnixStream as StdUnixStream};
+use std::env;
 
-use ganger::{cluster::Policy, process::Command};
+use ganger::{
+    cluster::Policy,
+    process::{Command, Stdio},
+};
 use libtest_mimic::Trial;
 use serde_json::json;
 use tokio::{
@@ -122,11 +125,10 @@ async fn who_is_to_leave_does_not_listen(under: Under) {
 /// The primary is this test, which asks the worker to leave where it should have answered.
 async fn an_unanswered_listen_ends_with_the_stop(_: Under) {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.arg("listen").env("NODE_UNIQUE_ID", "1").channel(true).guarded(true);
+    command.arg("listen").env("NODE_UNIQUE_ID", "1").env("NODE_CHANNEL_FD", "3").guarded(true);
+    command.descriptor(3, Stdio::Pipe);
     let mut child = command.spawn().unwrap();
-    let channel = StdUnixStream::from(child.take_channel().unwrap());
-    channel.set_nonblocking(true).unwrap();
-    let mut channel = BufReader::new(UnixStream::from_std(channel).unwrap());
+    let mut channel = BufReader::new(child.take_pipe(3).unwrap());
     let mut line = String::new();
     while !line.contains("queryServer") {
         line.clear();
@@ -185,7 +187,7 @@ async fn it_ends_with_its_primary(under: Under) {
     let mut boss = Boss::new(under, &["remote"]);
     let (worker, _) = boss.fork_serving("127.0.0.1:0").await;
     let pid = boss.ask(worker, json!(["id"])).await[2].as_i64().unwrap() as i32;
-    boss.process.as_ref().unwrap().kill(9).unwrap();
+    boss.process.as_mut().unwrap().kill(9).unwrap();
     gone(pid).await;
 }
 

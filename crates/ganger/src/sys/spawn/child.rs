@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::ptr;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Resource, setrlimit};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
@@ -111,6 +112,13 @@ fn descriptors(plan: &mut Plan) -> Result<(), Errno> {
             source if source == target => fcntl_setfd(borrow(target), FdFlags::empty())?,
             source => dup_to(source, target)?,
         }
+        if target < STANDARD && *source >= 0 {
+            // Few programs expect anything else of their standard streams (libuv's `uv__process_child_init`).
+            let flags = fcntl_getfl(borrow(target))?;
+            if flags.contains(OFlags::NONBLOCK) {
+                fcntl_setfl(borrow(target), flags - OFlags::NONBLOCK)?;
+            }
+        }
     }
     // SAFETY: integers only; this process's table is its own, and it uses none of these descriptors again.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) };
@@ -186,6 +194,9 @@ fn last_errno() -> Errno {
     // The thread-local variable of the parent's thread, which is waiting for us.
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
+
+/// How many standard streams there are.
+const STANDARD: RawFd = 3;
 
 /// The kernel's signal set in bytes, which is not the C library's.
 const SIGSET_SIZE: usize = 8;

@@ -1,0 +1,98 @@
+//! The channel to whoever started this process: Node's `process.send` and `process.on('message')`.
+//!
+//! ```no_run
+//! use ganger::channel::Received;
+//!
+//! fn main() -> ganger::Result {
+//!     // First of all, before there are other threads.
+//!     let mut parent = ganger::ipc::parent()?.ok_or("to be started by fork()")?;
+//!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//!     runtime.block_on(async {
+//!         while let Some(Received::Message(message)) = parent.recv().await {
+//!             parent.send(&message.parse::<serde_json::Value>()?)?;
+//!         }
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! What the parent left in the environment (`NODE_CHANNEL_FD`, `GANGER_FORK_ROLE` and their like) is taken out of it
+//! here, so that the program's own children do not take it for theirs. The environment can be changed only
+//! while a process has one thread; so these functions belong first in `main`.
+
+use std::{ffi::OsString, io, sync::OnceLock};
+
+use ganger_proto::node;
+
+use crate::{
+    Channel,
+    sys::{
+        env::{self, TooLate},
+        fd,
+        process::own_executable,
+    },
+};
+
+/// The variable that holds the role of a process that forked itself.
+pub(crate) const FORK_ROLE: &str = "GANGER_FORK_ROLE";
+
+/// The parent's channel is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParentError {
+    /// Other threads run already.
+    #[error(transparent)]
+    TooLate(#[from] TooLate),
+    /// A variable says what no parent would say.
+    #[error("{name}={value:?} in the environment is nonsense: whoever started this process has to mend it")]
+    Nonsense {
+        /// The variable.
+        name: &'static str,
+        /// What it says.
+        value: OsString,
+    },
+    /// The descriptor is not there, or cannot be used.
+    #[error("the channel that the parent announced as descriptor {number} is not there: {source}")]
+    Descriptor {
+        /// Its number.
+        number: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The channel to the process that started this one with `fork`, Node's or ours, or by any other means that sets
+/// `NODE_CHANNEL_FD`; none if it was started otherwise, or if the channel was taken before. It needs no runtime until
+/// it is awaited, and keeps no program alive.
+///
+/// # Errors
+/// [`ParentError`].
+pub fn parent() -> Result<Option<Channel>, ParentError> {
+    // Whoever is first in `main` keeps the program's path.
+    let _ = own_executable();
+    let taken = env::take(&[node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID])?;
+    let [number, mode, _] = <[_; 3]>::try_from(taken).unwrap_or_default();
+    let Some(value) = number.filter(|number| !number.is_empty()) else { return Ok(None) };
+    if let Some(value) = mode.filter(|mode| mode != "json") {
+        return Err(ParentError::Nonsense { name: node::CHANNEL_SERIALIZATION_MODE, value });
+    }
+    let number = value.to_str().and_then(|text| text.parse().ok()).filter(|number: &i32| *number >= 0);
+    let number = number.ok_or(ParentError::Nonsense { name: node::CHANNEL_FD, value })?;
+    let channel = fd::adopt(number).and_then(Channel::new);
+    channel.map(Some).map_err(|source| ParentError::Descriptor { number, source })
+}
+
+/// The role that this process was started for by [`Command::fork_self`](crate::process::Command::fork_self); none if
+/// it was started otherwise.
+///
+/// # Errors
+/// [`TooLate`] if other threads run already.
+pub fn role() -> Result<Option<String>, TooLate> {
+    static ROLE: OnceLock<Option<String>> = OnceLock::new();
+    if let Some(role) = ROLE.get() {
+        return Ok(role.clone());
+    }
+    let _ = own_executable();
+    let role = env::take(&[FORK_ROLE])?.pop().flatten().map(|role| role.to_string_lossy().into_owned());
+    Ok(ROLE.get_or_init(|| role).clone())
+}

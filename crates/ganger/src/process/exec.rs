@@ -1,0 +1,215 @@
+//! Commands whose output is collected: Node's `exec` and `execFile`.
+
+use std::{
+    future::{IntoFuture, pending},
+    io,
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    Captured, Child, ChildOutput, ChildStdin, Command, ExecError, Exit, Failure, Killer, Stdio,
+    child::{ChildError, Event},
+    command::What,
+};
+
+/// What a command wrote that did what was asked of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// To its stdout.
+    pub stdout: Captured,
+    /// To its stderr.
+    pub stderr: Captured,
+}
+
+/// A command that runs, and whose output is collected while this is awaited.
+///
+/// It resolves when the command has ended and both streams are closed: with what it wrote if its exit code was 0,
+/// and with an [`ExecError`] otherwise. Where the kill signal was sent, what others hold of the streams is not
+/// waited for; the command itself is. After a cancellation nothing is waited for.
+#[derive(Debug)]
+#[must_use = "its output is collected while it is awaited"]
+pub struct Exec {
+    /// Where its stdin is written. Unless it is taken out it is closed, after
+    /// [`input`](Command::input), as soon as the output is awaited.
+    pub stdin: Option<ChildStdin>,
+    running: Result<Running, ExecError>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    cmd: String,
+    input: Vec<u8>,
+    max_buffer: usize,
+    timeout: Duration,
+    kill_signal: i32,
+}
+
+impl Command {
+    /// Starts it, to collect what it writes: Node's `execFile`, and for a [command line](Command::shell) `exec`. Its
+    /// stdout and stderr are pipes, whatever else was said of them.
+    ///
+    /// That it could not be started is said when the result is awaited.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn exec(&self) -> Exec {
+        let mut command = self.clone();
+        command.stdout(Stdio::Pipe).stderr(Stdio::Pipe);
+        let cmd = self.cmd();
+        match command.spawn() {
+            Ok(mut child) => Exec {
+                stdin: child.stdin.take(),
+                running: Ok(Running {
+                    child,
+                    cmd,
+                    input: command.input.unwrap_or_default(),
+                    max_buffer: self.max_buffer,
+                    timeout: self.timeout.unwrap_or_default(),
+                    kill_signal: self.kill_signal,
+                }),
+            },
+            Err(error) => {
+                Exec { stdin: None, running: Err(ExecError::new(cmd, Failure::Spawn(error.into()))) }
+            }
+        }
+    }
+
+    /// The command line, as Node's errors have it.
+    pub(super) fn cmd(&self) -> String {
+        let first = match &self.what {
+            What::Program(program) => program.as_os_str(),
+            What::Module(module) => module.as_os_str(),
+            What::Role(role) => role.as_ref(),
+        };
+        let words = std::iter::once(first).chain(self.args.iter().map(|arg| arg.as_os_str()));
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl ExecError {
+    pub(super) fn new(cmd: String, failure: Failure) -> Self {
+        let (stdout, stderr) = Default::default();
+        Self { cmd, failure, exit: None, killed: false, stdout, stderr }
+    }
+}
+
+impl Exec {
+    /// Its number; `None` if it could not be started.
+    pub fn pid(&self) -> Option<i32> {
+        self.running.as_ref().ok().map(|running| running.child.pid())
+    }
+
+    /// What can signal it while its output is awaited; `None` if it could not be started.
+    pub fn killer(&self) -> Option<Killer> {
+        self.running.as_ref().ok().map(|running| running.child.killer())
+    }
+}
+
+impl IntoFuture for Exec {
+    type Output = Result<Output, ExecError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.running?.collect(self.stdin).await })
+    }
+}
+
+impl Running {
+    async fn collect(mut self, stdin: Option<ChildStdin>) -> Result<Output, ExecError> {
+        let mut stdout = Collector::new(self.child.stdout.take(), self.max_buffer);
+        let mut stderr = Collector::new(self.child.stderr.take(), self.max_buffer);
+        let input = std::mem::take(&mut self.input);
+        let mut writing = pin!(write(stdin, input));
+        let mut written = false;
+        let mut failure = None;
+        while !self.child.is_closed() {
+            let over = tokio::select! {
+                over = stdout.read() => over.map(|over| over.then_some("stdout")),
+                over = stderr.read() => over.map(|over| over.then_some("stderr")),
+                () = &mut writing, if !written => {
+                    written = true;
+                    Ok(None)
+                }
+                () = self.child.progress() => Ok(None),
+            };
+            let over = over.map(|over| over.map(|stream| Failure::MaxBuffer { stream, blocking: false }));
+            if let Some(over) = over.map_err(Failure::Io).unwrap_or_else(Some) {
+                failure.get_or_insert(over);
+                self.child.end(self.kill_signal);
+            }
+            while let Some(event) = self.child.take_event() {
+                match event {
+                    Event::Error(ChildError::Aborted) => failure = Some(Failure::Aborted),
+                    Event::Error(ChildError::Lost(error)) => drop(failure.get_or_insert(Failure::Io(error))),
+                    _ => {}
+                }
+            }
+            if matches!(failure, Some(Failure::Aborted)) {
+                break;
+            }
+            if failure.is_some() || self.child.expired() {
+                stdout.stop();
+                stderr.stop();
+            }
+        }
+        let exit = self.child.exit();
+        if failure.is_none() {
+            failure = match exit {
+                _ if self.child.timed_out() => Some(Failure::TimedOut(self.timeout)),
+                Some(Exit::Code(0)) => None,
+                _ => Some(Failure::Exit),
+            };
+        }
+        let (stdout, stderr) = (stdout.bytes.into(), stderr.bytes.into());
+        let Some(failure) = failure else { return Ok(Output { stdout, stderr }) };
+        let killed = self.child.killed() || matches!(failure, Failure::TimedOut(_) | Failure::Aborted);
+        Err(ExecError { cmd: self.cmd, failure, exit, killed, stdout, stderr })
+    }
+}
+
+/// Writes the whole input, then closes it. Who does not want it all has that right.
+async fn write(stdin: Option<ChildStdin>, input: Vec<u8>) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(&input).await;
+    }
+}
+
+/// One stream, and what came of it so far.
+struct Collector {
+    stream: Option<ChildOutput>,
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl Collector {
+    fn new(stream: Option<ChildOutput>, max: usize) -> Self {
+        Self { stream, bytes: Vec::new(), max }
+    }
+
+    /// Reads on, and tells whether it was more than allowed; what is too much is left out. Can be dropped and
+    /// called again.
+    async fn read(&mut self) -> io::Result<bool> {
+        let Some(stream) = &mut self.stream else { return pending().await };
+        self.bytes.reserve(CHUNK);
+        let count = stream.read_buf(&mut self.bytes).await;
+        if !matches!(count, Ok(1..)) {
+            self.stop();
+        }
+        count?;
+        let over = self.bytes.len() > self.max;
+        self.bytes.truncate(self.max);
+        Ok(over)
+    }
+
+    fn stop(&mut self) {
+        self.stream = None;
+    }
+}
+
+/// So much room there is for one read, at least.
+const CHUNK: usize = 16 << 10;
