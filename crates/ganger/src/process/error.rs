@@ -182,7 +182,7 @@ pub struct ExecError {
     pub failure: Failure,
     /// How it ended; `None` if it was not started, or goes on (after a cancellation).
     pub exit: Option<Exit>,
-    /// Whether we sent it a signal.
+    /// Whether it was sent a signal by us, or would have been had it not ended.
     pub killed: bool,
     /// What it wrote to its stdout, cut off at the limit.
     pub stdout: Captured,

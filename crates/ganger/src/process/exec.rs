@@ -167,7 +167,8 @@ impl Running {
         }
         let (stdout, stderr) = (stdout.bytes.into(), stderr.bytes.into());
         let Some(failure) = failure else { return Ok(Output { stdout, stderr }) };
-        let killed = self.child.killed() || matches!(failure, Failure::TimedOut(_) | Failure::Aborted);
+        let over = matches!(failure, Failure::MaxBuffer { .. } | Failure::Aborted);
+        let killed = self.child.killed() || self.child.expired() || over;
         Err(ExecError { cmd: self.cmd, failure, exit, killed, stdout, stderr })
     }
 }

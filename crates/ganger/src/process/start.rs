@@ -105,6 +105,9 @@ impl Command {
         if name.is_empty() {
             return Err(Reason::Invalid(Invalid::Empty));
         }
+        if has_nul(&name) {
+            return Err(Reason::Invalid(Invalid::Nul("the program")));
+        }
         match &self.what {
             What::Program(_) => match &self.shell {
                 Some(shell) => {
@@ -191,18 +194,15 @@ impl Command {
             ]
         });
         let strings = [
-            (Some(program), "the program"),
+            (Some(program), "what runs it"),
             (self.argv0.as_deref(), "its name (argv0)"),
             (self.cwd.as_deref().map(Path::as_os_str), "the working directory"),
         ];
         let args = args.iter().map(|arg| (Some(arg.as_os_str()), "an argument"));
         for (string, what) in strings.into_iter().chain(args).chain(env) {
-            if string.is_some_and(|string| string.as_encoded_bytes().contains(&0)) {
+            if string.is_some_and(has_nul) {
                 return Err(Invalid::Nul(what));
             }
-        }
-        if matches!(&self.what, What::Role(role) if role.as_bytes().contains(&0)) {
-            return Err(Invalid::Nul("the role"));
         }
         for (id, what) in [(self.uid, "user"), (self.gid, "group")] {
             // The system calls take it for "as it is".
@@ -272,6 +272,10 @@ fn form(path: &Path) -> Option<Form> {
 pub fn is_script(path: impl AsRef<Path>) -> bool {
     let extension = path.as_ref().extension().and_then(OsStr::to_str);
     extension.is_some_and(|extension| SCRIPTS.contains(&extension))
+}
+
+fn has_nul(string: &OsStr) -> bool {
+    string.as_encoded_bytes().contains(&0)
 }
 
 fn has_channel(stdio: &[Stdio]) -> bool {

@@ -1,0 +1,331 @@
+//! Children with a channel, in Node and in Rust, that do the same.
+
+use std::{env, fmt, path::PathBuf};
+
+use ganger::{
+    Channel,
+    channel::Received,
+    process::{Child, Command, Event},
+};
+use libtest_mimic::Trial;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    part,
+    support::{self, Directory, node},
+};
+
+/// Who the child is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kid {
+    Rust,
+    Node(&'static str),
+}
+
+/// The releases of Node.
+pub(crate) const NODES: [&str; 5] = ["18", "20", "22", "24", "26"];
+
+impl Kid {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        NODES.into_iter().map(Self::Node).chain([Self::Rust])
+    }
+
+    /// A fork of this one in a part of [`PARTS`].
+    pub(crate) fn command(self, directory: &Directory, part: &str) -> Command {
+        match self {
+            Self::Rust => {
+                let mut command = Command::fork(env::current_exe().unwrap());
+                command.env(part::VARIABLE, format!("kid {part}"));
+                command
+            }
+            Self::Node(major) => {
+                let mut command = Command::fork(directory.write("kid.js", script(part)));
+                command.exec_path(node(major));
+                command
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rust => f.write_str("a Rust child"),
+            Self::Node(major) => write!(f, "a child of Node {major}"),
+        }
+    }
+}
+
+/// The test of a row with a Rust parent and every child.
+pub(crate) fn rows<F: Future<Output = ()> + 'static>(name: &str, test: fn(Kid) -> F) -> Vec<Trial> {
+    let trial = |kid: Kid| {
+        let feature = name.to_owned();
+        Trial::test(format!("{name} with {kid}"), move || {
+            support::run(test(kid));
+            if let Kid::Node(major) = kid {
+                support::passed(&feature, major);
+            }
+            Ok(())
+        })
+    };
+    Kid::all().map(trial).collect()
+}
+
+/// The test of a row with a Node parent and a Rust child. The script finds `fork(part, args, options)`, and ends with
+/// exit code 0 if all is as it should be.
+pub(crate) fn rows_under_node(name: &str, script: &'static str) -> Vec<Trial> {
+    let trial = |major: &'static str| {
+        let feature = format!("{name} (Rust child)");
+        Trial::test(format!("{name} with a Rust child under Node {major}"), move || {
+            support::run(async {
+                let directory = Directory::new();
+                let script = directory.write("parent.js", &format!("{FORK}\n{script}"));
+                let mut command = Command::new(node(major));
+                command.arg(script).env("RUST", env::current_exe().unwrap()).env("PART", part::VARIABLE);
+                command.kill_group(true).kill_on_drop(true);
+                if let Err(error) = command.exec().await {
+                    panic!("{error}\n{}", error.stdout);
+                }
+            });
+            support::passed(&feature, major);
+            Ok(())
+        })
+    };
+    NODES.into_iter().map(trial).collect()
+}
+
+/// `mustCall` counts as Node's own tests do: what was not called is a failure.
+const FORK: &str = r"
+const assert = require('assert');
+const child_process = require('child_process');
+const pending = new Set();
+const mustCall = (f = () => {}, times = 1) => {
+  const call = { times, where: new Error('must have been called') };
+  pending.add(call);
+  return (...args) => {
+    if (--call.times === 0) pending.delete(call);
+    assert(call.times >= 0, 'called too often');
+    return f(...args);
+  };
+};
+const mustNotCall = (what) => (...args) => assert.fail(`${what}: ${JSON.stringify(args)}`);
+process.on('exit', (code) => { for (const call of code ? [] : pending) { console.error(call.where); process.exitCode = 1; } });
+const fork = (part, args = [], options = {}) => child_process.fork('unused.js', args, {
+  execPath: process.env.RUST, execArgv: [], ...options,
+  env: { ...process.env, ...options.env, [process.env.PART]: `kid ${part}` },
+});
+";
+
+/// What a child does, as a script.
+fn script(part: &str) -> &'static str {
+    PARTS.iter().find(|(name, _)| *name == part).unwrap_or_else(|| panic!("no such part: {part}")).1
+}
+
+/// The same, in Rust.
+pub(crate) fn play(part: &str) {
+    match part {
+        "nothing" => return,
+        "say the role" => {
+            // In either order; asked again, the role is the same.
+            let role = ganger::ipc::role().unwrap();
+            assert_eq!(ganger::ipc::role().unwrap(), role);
+            let mut parent = ganger::ipc::parent().unwrap().expect("a channel");
+            parent.send(&json!([role, env::args().nth(1)])).unwrap();
+            return;
+        }
+        "too late" => {
+            let thread = std::thread::spawn(std::thread::park);
+            eprintln!("{}", ganger::ipc::parent().unwrap_err());
+            assert!(ganger::ipc::role().is_err());
+            thread.thread().unpark();
+            thread.join().unwrap();
+            std::process::exit(7);
+        }
+        _ => {}
+    }
+    let parent = ganger::ipc::parent().unwrap().expect("a channel");
+    assert!(ganger::ipc::parent().unwrap().is_none(), "it is there once");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(act(part, parent));
+}
+
+const PARTS: [(&str, &str); 11] = [
+    ("nothing", ""),
+    ("say hello", "process.send('hello');"),
+    (
+        "send environment",
+        "process.send(process.env, () => process.disconnect());",
+    ),
+    (
+        "send arguments",
+        "process.send({ argv: process.argv.slice(2), execArgv: process.execArgv, execPath: process.execPath }, () => process.disconnect());",
+    ),
+    (
+        "two and a farewell",
+        "process.send(1); process.on('message', () => process.send(2)); process.on('disconnect', () => console.log('3'));",
+    ),
+    (
+        "echo",
+        "process.on('message', (message) => process.send(message));",
+    ),
+    (
+        "echo late",
+        "setTimeout(() => process.on('message', (message) => process.send(message)), 20);",
+    ),
+    (
+        "echo from descriptor 4",
+        "const socket = new (require('net').Socket)({ fd: 4 });
+         console.error('to stderr');
+         socket.on('data', (data) => process.send(data.toString()));
+         process.on('disconnect', () => socket.destroy());",
+    ),
+    (
+        "talk and wait",
+        "console.log('to stdout'); console.error('to stderr'); process.on('message', (message) => process.send(message));",
+    ),
+    (
+        "write into a broken pipe",
+        "process.stdout.on('error', () => {});
+         process.on('message', () => { console.log('nobody reads this'); process.disconnect(); });",
+    ),
+    (
+        "spawn without a channel",
+        "const { spawn } = require('child_process');
+         process.on('message', () => {});
+         spawn(process.execPath, ['-e', 'process.exitCode = process.env.NODE_CHANNEL_FD || process.connected ? 1 : 0'], { stdio: 'inherit' })
+           .on('exit', (code) => { process.send(code, () => process.disconnect()); });",
+    ),
+];
+
+async fn act(part: &str, mut parent: Channel) {
+    let leave = async |mut parent: Channel| {
+        parent.flush().await.unwrap();
+        parent.disconnect();
+    };
+    match part {
+        "say hello" => assert!(parent.send("hello").unwrap()),
+        "send 5000" => {
+            for number in 0..5000 {
+                parent.send(&number).unwrap();
+            }
+            leave(parent).await;
+        }
+        "send environment" => {
+            let env: serde_json::Map<String, Value> =
+                env::vars().map(|(name, value)| (name, value.into())).collect();
+            parent.send(&env).unwrap();
+            leave(parent).await;
+        }
+        "send arguments" => {
+            let argv: Vec<String> = env::args().skip(1).collect();
+            parent
+                .send(&json!({ "argv": argv, "execArgv": [], "execPath": env::current_exe().unwrap() }))
+                .unwrap();
+            leave(parent).await;
+        }
+        "two and a farewell" => {
+            parent.send(&1).unwrap();
+            while parent.recv().await.is_some() {
+                parent.send(&2).unwrap();
+            }
+            println!("3");
+        }
+        "echo" | "echo late" => echo(parent).await,
+        "talk and wait" => {
+            println!("to stdout");
+            eprintln!("to stderr");
+            echo(parent).await;
+        }
+        "echo from descriptor 4" => echo_from_descriptor_4(parent).await,
+        "write into a broken pipe" => {
+            message(&mut parent).await;
+            use std::io::Write;
+            // An error, and no signal.
+            assert!(writeln!(std::io::stdout(), "nobody reads this").is_err());
+        }
+        "spawn without a channel" => {
+            let mut command = Command::new("sh");
+            command.args(["-c", "test -z \"$NODE_CHANNEL_FD\""]);
+            let exit = command.spawn().unwrap().wait().await.unwrap();
+            parent.send(&(exit.to_string() != "exit code 0")).unwrap();
+            leave(parent).await;
+        }
+        other => panic!("no such part: {other:?}"),
+    }
+}
+
+async fn echo(mut parent: Channel) {
+    while let Some(received) = parent.recv().await {
+        let Received::Message(message) = received else { panic!("{received:?}") };
+        // As it came: not every string of JavaScript's is one of Rust's.
+        parent.send(&message.parse::<Box<RawValue>>().unwrap()).unwrap();
+    }
+}
+
+async fn echo_from_descriptor_4(mut parent: Channel) {
+    use tokio::io::AsyncReadExt;
+
+    eprintln!("to stderr");
+    let socket = ganger::sys::fd::adopt(4).unwrap();
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).unwrap();
+    let mut socket = tokio::net::UnixStream::from_std(socket).unwrap();
+    let mut buffer = [0; 64];
+    loop {
+        tokio::select! {
+            count = socket.read(&mut buffer) => {
+                let text = String::from_utf8_lossy(&buffer[..count.unwrap()]).into_owned();
+                parent.send(&text).unwrap();
+            }
+            received = parent.recv() => if received.is_none() { return },
+        }
+    }
+}
+
+/// The next message on a channel.
+pub(crate) async fn message(channel: &mut Channel) -> Value {
+    match channel.recv().await {
+        Some(Received::Message(message)) => message.parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// All that happens to a child from here on, as text: `spawn`, `message …`, `exit …`, `close …`.
+pub(crate) async fn story(child: &mut Child) -> Vec<String> {
+    let mut story = Vec::new();
+    while let Some(event) = child.next().await {
+        story.push(told(&event));
+    }
+    story
+}
+
+/// An event as text.
+pub(crate) fn told(event: &Event) -> String {
+    match event {
+        Event::Spawn => "spawn".into(),
+        Event::Message(message) => format!("message {}", message.as_json()),
+        Event::Error(error) => format!("error {error}"),
+        Event::Disconnect => "disconnect".into(),
+        Event::Exit(exit) => format!("exit {exit}"),
+        Event::Close(exit) => format!("close {}", exit.map_or("unknown".into(), |exit| exit.to_string())),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Waits for a child's next message.
+pub(crate) async fn message_of(child: &mut Child) -> Value {
+    loop {
+        match child.next().await {
+            Some(Event::Message(message)) => return message.parse().unwrap(),
+            Some(Event::Spawn) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A copy of a program under another name.
+pub(crate) fn copy_of(program: PathBuf, directory: &Directory) -> PathBuf {
+    let copy = directory.path("copy of the runtime");
+    std::fs::copy(program, &copy).unwrap();
+    copy
+}
