@@ -18,11 +18,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::workspace;
+use child_process::ChildProcess;
 use connect::Connect;
 use machine::Cpus;
 use report::Report;
 
 pub mod bare;
+mod child_process;
 mod connect;
 mod load;
 mod machine;
@@ -64,11 +66,30 @@ trait Measure {
     /// The contender that the others are compared with unless another is asked for.
     fn baseline(&self) -> &'static str;
 
+    /// On which CPUs it takes place.
+    fn pinning(&self, cpus: &Cpus) -> String {
+        cpus.to_string()
+    }
+
+    /// What is aimed at.
+    fn targets(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
     /// Builds or downloads what these contenders need; not part of the measurement.
     fn prepare(&self, contenders: &[&'static str]) -> Result<()>;
 
     /// Measures one contender once, in a time that does not depend on how fast it is.
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample>;
+}
+
+/// A ratio that a contender is to reach, to another one in the same round. It is missed only if the whole
+/// interval lies below.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    contender: &'static str,
+    at_least: f64,
+    to: &'static str,
 }
 
 /// One measured value.
@@ -77,8 +98,8 @@ struct Sample {
     /// In the unit of the measure.
     value: f64,
     /// The part of the time in which the load generator used its CPU. Near 1, the value is the load
-    /// generator's limit and the contender may be capable of more.
-    load_busy: f64,
+    /// generator's limit and the contender may be capable of more. None without a load generator.
+    load_busy: Option<f64>,
     /// Operations that went wrong, not counted in the value.
     failed: u64,
 }
@@ -114,7 +135,8 @@ pub fn bench(options: &Options) -> Result<()> {
 }
 
 fn measures() -> Vec<Box<dyn Measure>> {
-    vec![Box::new(Connect)]
+    let child_process = ChildProcess::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
+    std::iter::once(Box::new(Connect) as Box<dyn Measure>).chain(child_process).collect()
 }
 
 /// Goes on as the optimised program: the load generator and the bare servers are part of it.

@@ -50,7 +50,7 @@ impl Measure for Connect {
         let outcome = load::connections(server.address(), CLIENTS, WARM_UP, DURATION)?;
         Ok(Sample {
             value: outcome.completed as f64 / outcome.elapsed.as_secs_f64(),
-            load_busy: outcome.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64(),
+            load_busy: Some(outcome.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64()),
             failed: outcome.failed,
         })
     }

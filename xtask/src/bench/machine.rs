@@ -29,6 +29,16 @@ impl Cpus {
         })
     }
 
+    /// Where everything runs, if all runs on the server side's.
+    pub(super) fn server_alone(&self) -> String {
+        format!("all on CPU {}", list(&self.server))
+    }
+
+    /// Where everything runs, if all may run anywhere.
+    pub(super) fn all_together(&self) -> String {
+        format!("all on CPU {}", list(&[&self.server[..], &self.load[..]].concat()))
+    }
+
     /// How many there are.
     fn count(&self) -> usize {
         if self.server == self.load { self.load.len() } else { self.server.len() + self.load.len() }
@@ -39,6 +49,11 @@ impl Cpus {
         pin(&self.server)
     }
 
+    /// Puts this thread, and what it starts from now on, on all of them.
+    pub(super) fn enter_all(&self) -> Result<()> {
+        pin(&[&self.server[..], &self.load[..]].concat())
+    }
+
     /// Puts this thread on the load's CPU.
     pub(super) fn enter_load(&self) -> Result<()> {
         pin(&self.load)
@@ -47,9 +62,12 @@ impl Cpus {
 
 impl std::fmt::Display for Cpus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |cpus: &[usize]| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         write!(f, "server side on CPU {}, load on CPU {}", list(&self.server), list(&self.load))
     }
+}
+
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn pin(cpus: &[usize]) -> Result<()> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::machine::{Cpus, Machine};
 use super::statistics::{median, median_interval};
-use super::{Measure, Sample};
+use super::{Measure, Sample, Target};
 
 /// From here on the load generator may be what limits a value.
 const LOAD_LIMIT: f64 = 0.9;
@@ -21,6 +21,17 @@ pub(super) struct Report {
     pinning: String,
     baseline: &'static str,
     contenders: Vec<Row>,
+    targets: Vec<Outcome>,
+}
+
+/// How a target was met.
+#[derive(Serialize)]
+struct Outcome {
+    contender: &'static str,
+    at_least: f64,
+    to: &'static str,
+    ratio: Ratio,
+    missed: bool,
 }
 
 #[derive(Serialize)]
@@ -31,7 +42,7 @@ struct Row {
     max: f64,
     /// To the baseline, of the same round.
     ratio: Ratio,
-    load_busy: f64,
+    load_busy: Option<f64>,
     failed: u64,
     /// The value of each round.
     values: Vec<f64>,
@@ -59,27 +70,49 @@ impl Report {
             about: measure.about(),
             unit: measure.unit(),
             machine: Machine::describe(cpus),
-            pinning: cpus.to_string(),
+            pinning: measure.pinning(cpus),
             baseline: contenders[baseline],
             contenders: rows.collect(),
+            targets: measure
+                .targets()
+                .iter()
+                .filter_map(|target| Outcome::new(target, contenders, samples))
+                .collect(),
         }
+    }
+}
+
+impl Outcome {
+    /// None if one of the two was not measured.
+    fn new(target: &Target, contenders: &[&'static str], samples: &[Vec<Sample>]) -> Option<Self> {
+        let of = |name| contenders.iter().position(|contender| *contender == name).map(|at| &samples[at]);
+        let ratio = Ratio::new(of(target.contender)?, of(target.to)?);
+        let missed = ratio.high < target.at_least;
+        Some(Self { contender: target.contender, at_least: target.at_least, to: target.to, ratio, missed })
+    }
+}
+
+impl Ratio {
+    /// Within each round.
+    fn new(samples: &[Sample], baseline: &[Sample]) -> Self {
+        let ratios: Vec<f64> =
+            samples.iter().zip(baseline).map(|(one, other)| one.value / other.value).collect();
+        let (low, high) = median_interval(&ratios);
+        Self { median: median(&ratios), low, high }
     }
 }
 
 impl Row {
     fn new(name: &'static str, samples: &[Sample], baseline: &[Sample]) -> Self {
         let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
-        let ratios: Vec<f64> =
-            values.iter().zip(baseline).map(|(value, baseline)| value / baseline.value).collect();
-        let (low, high) = median_interval(&ratios);
-        let busy: Vec<f64> = samples.iter().map(|sample| sample.load_busy).collect();
+        let busy: Vec<f64> = samples.iter().filter_map(|sample| sample.load_busy).collect();
         Self {
             name,
             median: median(&values),
             min: values.iter().copied().fold(f64::INFINITY, f64::min),
             max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            ratio: Ratio { median: median(&ratios), low, high },
-            load_busy: median(&busy),
+            ratio: Ratio::new(samples, baseline),
+            load_busy: (!busy.is_empty()).then(|| median(&busy)),
             failed: samples.iter().map(|sample| sample.failed).sum(),
             values,
         }
@@ -88,7 +121,7 @@ impl Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { measure, about, unit, machine, pinning, baseline, contenders } = self;
+        let Self { measure, about, unit, machine, pinning, baseline, contenders, targets } = self;
         let rounds = contenders.first().map_or(0, |row| row.values.len());
         writeln!(f, "{measure}: {about}")?;
         writeln!(f, "{machine}")?;
@@ -98,26 +131,39 @@ impl fmt::Display for Report {
         let width = contenders.iter().map(|row| row.name.len()).max().unwrap_or(0).max("contender".len());
         writeln!(
             f,
-            "{:width$}  {:>13}  {:>19}  {:>7}  {:>15}  {:>9}",
-            "contender", unit, "min – max", "ratio", "95 %", "load busy"
+            "{:width$}  {:>13}  {:>19}  {:>7}  {:>15}{}",
+            "contender",
+            unit,
+            "min – max",
+            "ratio",
+            "95 %",
+            if contenders.iter().any(|row| row.load_busy.is_some()) { "  load busy" } else { "" }
         )?;
         for row in contenders {
             let spread = format!("{:.0} – {:.0}", row.min, row.max);
             let interval = format!("{:.3} – {:.3}", row.ratio.low, row.ratio.high);
             write!(
                 f,
-                "{:width$}  {:>13.0}  {spread:>19}  {:>7.3}  {interval:>15}  {:>7.0} %",
-                row.name,
-                row.median,
-                row.ratio.median,
-                row.load_busy * 100.0
+                "{:width$}  {:>13.0}  {spread:>19}  {:>7.3}  {interval:>15}",
+                row.name, row.median, row.ratio.median
             )?;
+            if let Some(busy) = row.load_busy {
+                write!(f, "  {:>7.0} %", busy * 100.0)?;
+            }
             if row.failed > 0 {
                 write!(f, "  {} failed", row.failed)?;
             }
             writeln!(f)?;
         }
-        if contenders.iter().any(|row| row.load_busy > LOAD_LIMIT) {
+        if !targets.is_empty() {
+            writeln!(f)?;
+        }
+        for Outcome { contender, at_least, to, ratio: Ratio { median, low, high }, missed } in targets {
+            let verdict = if *missed { "MISSED" } else { "reached" };
+            let wanted = format!("{contender} at least {at_least:.2} × {to}");
+            writeln!(f, "{wanted:44}  {median:.3} ({low:.3} – {high:.3})  {verdict}")?;
+        }
+        if contenders.iter().any(|row| row.load_busy.is_some_and(|busy| busy > LOAD_LIMIT)) {
             writeln!(f, "\nWhere the load is busy all the time, the contender may be capable of more.")?;
         }
         Ok(())

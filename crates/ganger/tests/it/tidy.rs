@@ -102,6 +102,27 @@ fn the_core_does_no_io() {
     check("the core touches the world", &wrong);
 }
 
+/// A child and its channel are to be had without a cluster.
+#[test]
+fn lower_floors_know_nothing_of_upper_ones() {
+    let all = files("src");
+    let check_floor = |rooms: &[&str], above: &[&str]| {
+        let wrong = lines(&all, |name, line| {
+            let here = rooms.iter().any(|room| name.starts_with(&format!("crates/ganger/src/{room}")));
+            // By its path, or within the braces of `use crate::{…}`.
+            let uses = |room: &&str| {
+                line.contains(&format!("crate::{room}")) || line.starts_with(&format!("    {room}::"))
+            };
+            here && above.iter().any(uses)
+        });
+        check("a lower floor uses an upper one", &wrong);
+    };
+    check_floor(&["sys", "handle"], &["channel", "process", "ipc", "cluster", "guard"]);
+    check_floor(&["channel"], &["process", "ipc", "cluster", "guard"]);
+    check_floor(&["process", "ipc"], &["cluster", "guard"]);
+    check_floor(&["cluster"], &["guard"]);
+}
+
 #[test]
 fn nodes_words_are_spelled_in_one_room() {
     let wrong = lines(&files("src"), |name, line| {
@@ -142,6 +163,24 @@ fn files_are_short() {
         .map(|(name, count)| format!("{name}: {count} lines"))
         .collect();
     check("a long file wants to be two", &long);
+}
+
+/// What the page says is checked is.
+#[test]
+fn conformance_is_no_mere_claim() {
+    let page = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let tests = files("tests");
+    let mut missing = Vec::new();
+    for row in page.lines().filter(|line| line.starts_with("| test-")) {
+        let (name, verdict) = row.trim_matches(['|', ' ']).split_once(" | ").unwrap();
+        let trial = format!("\"{name}\"");
+        match verdict.split([' ', ',', ':', ';']).next().unwrap() {
+            "checked" if tests.iter().any(|(_, text)| text.contains(&trial)) => {}
+            "no" if verdict.starts_with("no counterpart: ") => {}
+            _ => missing.push(row.to_owned()),
+        }
+    }
+    check("no test has this name", &missing);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    kid::{Kid, copy_of, message_of, rows, rows_under_node, story, told},
+    kid::{Kid, NODES, copy_of, message_of, rows, rows_under_node, story, told},
     part, row,
     support::{self, Directory, read},
 };
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         row("this program again", fork_self),
         row("a child that takes its channel too late", too_late),
         row("messages while nobody looks", unread_messages),
+        row("the examples", examples),
     ];
     trials.extend(rows("test-child-process-fork-and-spawn", and_spawn));
     trials.extend(rows("test-child-process-fork-args", args));
@@ -141,6 +142,22 @@ async fn unread_messages() {
         }
     }
     assert_eq!((next, child.exit()), (5000, Some(Exit::Code(0))));
+}
+
+/// One source for both sides, and a Rust child of Node's.
+async fn examples() {
+    let output = Command::new(support::example("fork")).exec().await.unwrap();
+    let last = "the numbers from 1 to 4000 add up to 8002000";
+    assert_eq!(output.stdout.text().lines().last(), Some(last));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/node/parent.js");
+    for major in NODES {
+        let output =
+            Command::new(support::node(major)).arg(script).arg(support::example("child")).exec().await;
+        let text = output.unwrap().stdout.into_text();
+        assert!(text.starts_with("12 squared is 144") && text.ends_with("exit code 0\n"), "{text}");
+    }
+    let alone = Command::new(support::example("child")).exec().await.unwrap_err();
+    assert!(alone.stderr.text().contains("this program is a child"), "{alone}");
 }
 
 async fn and_spawn(kid: Kid) {
@@ -274,7 +291,27 @@ async fn late_listener(kid: Kid) {
 }
 
 /// What a Node parent sees of a Rust child is what it sees of a Node child.
-const UNDER_NODE: [(&str, &str); 9] = [
+const UNDER_NODE: [(&str, &str); 12] = [
+    (
+        "test-process-external-stdio-close-spawn",
+        "const child = fork('write into a broken pipe', [], { stdio: ['pipe', 'pipe', 'pipe', 'ipc'] });
+         child.stdout.destroy();
+         child.send('go');
+         child.on('exit', mustCall((code, signal) => assert.deepStrictEqual([code, signal], [0, null])));",
+    ),
+    (
+        "test-child-process-fork3",
+        "const child = fork('nothing');
+         child.on('disconnect', mustCall());
+         child.on('close', mustCall((code) => assert.strictEqual(code, 0)));",
+    ),
+    (
+        "test-esm-child-process-fork-main",
+        "const child = fork('echo late');
+         child.send('Hello World');
+         child.on('message', mustCall((message) => { assert.strictEqual(message, 'Hello World'); child.disconnect(); }));
+         child.on('exit', mustCall((code) => assert.strictEqual(code, 0)));",
+    ),
     (
         "test-child-process-fork-and-spawn",
         "const child = fork('spawn without a channel');

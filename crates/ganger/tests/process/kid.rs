@@ -1,6 +1,6 @@
 //! Children with a channel, in Node and in Rust, that do the same.
 
-use std::{env, fmt, path::PathBuf};
+use std::{env, fmt, path::PathBuf, time::Duration};
 
 use ganger::{
     Channel,
@@ -230,7 +230,11 @@ async fn act(part: &str, mut parent: Channel) {
             }
             println!("3");
         }
-        "echo" | "echo late" => echo(parent).await,
+        "echo late" => {
+            tokio::time::timeout(Duration::from_millis(20), std::future::pending::<()>()).await.unwrap_err();
+            echo(parent).await;
+        }
+        "echo" => echo(parent).await,
         "talk and wait" => {
             println!("to stdout");
             eprintln!("to stderr");
