@@ -317,6 +317,10 @@ impl Child {
 
     /// Waits for one thing to happen, and does what follows from it.
     pub(super) async fn progress(&mut self) {
+        // The channel may have been taken out, and the streams dropped, since the last time.
+        if self.settle() {
+            return;
+        }
         let running = self.state == State::Running;
         // Who only waits does not collect messages without end; of the dead there are no more than were sent.
         let listens = !running || self.events.len() < EVENTS;
@@ -342,16 +346,21 @@ impl Child {
             () = drained, if !running => {}
             () = self.open.fewer(), if !running => {}
         }
-        if let State::Exited(exit) = self.state
-            && self.open.is_none()
-            && self.channel.is_none()
-        {
-            self.state = State::Closed(exit);
-            self.limits = None;
-            self.events.push_back(Event::Close(exit));
-            // Of a leader something was left, so that nobody else could have its group.
-            reaper::adopt(&self.process);
+        self.settle();
+    }
+
+    /// Whether nothing is left to wait for.
+    fn settle(&mut self) -> bool {
+        let State::Exited(exit) = self.state else { return false };
+        if !self.open.is_none() || self.channel.is_some() {
+            return false;
         }
+        self.state = State::Closed(exit);
+        self.limits = None;
+        self.events.push_back(Event::Close(exit));
+        // Of a leader something was left, so that nobody else could have its group.
+        reaper::adopt(&self.process);
+        true
     }
 
     fn handle_exit(&mut self, exit: io::Result<Exit>) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    kid::{Kid, NODES, copy_of, message_of, rows, rows_under_node, story, told},
+    kid::{Kid, NODES, copy_of, message, message_of, rows, rows_under_node, story, told},
     part, row,
     support::{self, Directory, read},
 };
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         row("this program again", fork_self),
         row("a child that takes its channel too late", too_late),
         row("messages while nobody looks", unread_messages),
+        row("a channel taken out of a child", channel_taken),
         row("the examples", examples),
     ];
     trials.extend(rows("test-child-process-fork-and-spawn", and_spawn));
@@ -142,6 +143,25 @@ async fn unread_messages() {
         }
     }
     assert_eq!((next, child.exit()), (5000, Some(Exit::Code(0))));
+}
+
+/// Its owner has it then, and the child's end is complete without it.
+async fn channel_taken() {
+    let directory = Directory::new();
+    for early in [true, false] {
+        let mut child = Kid::Rust.command(&directory, "say hello").spawn().unwrap();
+        let taken = early.then(|| child.take_channel().unwrap());
+        child.wait().await.unwrap();
+        let mut channel = taken.or_else(|| child.take_channel()).unwrap();
+        assert!(child.send("nobody").is_err());
+        // Messages that were heard before it was taken are among the events.
+        let story = story(&mut child).await;
+        assert_eq!(story.last().unwrap(), "close exit code 0");
+        if !story.contains(&"message \"hello\"".to_owned()) {
+            assert_eq!(message(&mut channel).await, "hello");
+        }
+        assert!(channel.recv().await.is_none());
+    }
 }
 
 /// One source for both sides, and a Rust child of Node's.
