@@ -83,3 +83,43 @@ impl Value {
         self.root().as_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_go_to_another_thread() {
+        fn check<T: Send + Sync>() {}
+        check::<Value>();
+        check::<Ref<'_>>();
+    }
+
+    #[test]
+    fn what_is_built_is_read() {
+        let value = Value::object([("list", Value::array([1, 2])), ("text", "é".into())])
+            .with("when", Value::date(1.0))
+            .with("nested", Value::object([("deep", Value::map([("k", Value::null())]))]));
+        assert_eq!(
+            value.get("list").unwrap().elements().unwrap().map(|one| one.as_i64().unwrap()).sum::<i64>(),
+            3
+        );
+        assert_eq!(value.get("text").and_then(Ref::as_str), Some("é"));
+        let names: Vec<_> = value.root().entries().unwrap().map(|(name, _)| name.as_str().unwrap()).collect();
+        assert_eq!(names, ["list", "text", "when", "nested"]);
+        let map = value.get("nested").unwrap().get("deep").unwrap();
+        assert!(map.pairs().unwrap().all(|(key, value)| key.as_str() == Some("k") && value.is_nullish()));
+        assert!(value.get("absent").is_none() && map.get("k").is_none() && map.elements().is_none());
+    }
+
+    #[test]
+    fn an_array_with_holes_is_read_as_one_without() {
+        let value = Value::sparse_array(4, [(3, "d"), (1, "b")]).with("extra", 1);
+        let elements = value.root().elements().unwrap().map(Ref::as_str);
+        assert_eq!(elements.collect::<Vec<_>>(), [None, Some("b"), None, Some("d")]);
+        assert_eq!(value.root().at(3).and_then(Ref::as_str), Some("d"));
+        assert_eq!(value.root().entries().unwrap().count(), 1);
+        assert_eq!(Value::sparse_array(2, [(0, 1), (1, 2)]), Value::array([1, 2]));
+        assert!(Value::sparse_array(u32::MAX, [(1, 1)]).root().elements().is_none());
+    }
+}

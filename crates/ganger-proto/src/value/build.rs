@@ -82,14 +82,14 @@ impl Value {
 
     /// An `ArrayBuffer`.
     pub fn array_buffer(bytes: impl Into<Vec<u8>>) -> Self {
-        Self::on(Heap::default(), Item::ArrayBuffer { bytes: bytes.into(), max: None })
+        Self::on(Heap::default(), Item::ArrayBuffer(bytes.into()))
     }
 
     /// An error without a stack.
     pub fn error(kind: ErrorKind, message: impl Into<JsString>) -> Self {
         let mut heap = Heap::default();
         let message = Some(heap.add_string(message));
-        Self::on(heap, Item::Error(ErrorItem { kind, message, stack: None, cause: None }))
+        Self::on(heap, Item::Error(Box::new(ErrorItem { kind, message, stack: None, cause: None })))
     }
 
     /// A primitive as an object, as `new Number(1)` makes it. `undefined`, `null` and objects stay as they are.

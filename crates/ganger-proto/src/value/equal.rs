@@ -80,7 +80,8 @@ impl Walk<'_> {
             (Item::RegExp { source: one, flags: f }, Item::RegExp { source: other, flags: g }) => {
                 strings(Some(*one), Some(*other)) && f == g
             }
-            (Item::ArrayBuffer { bytes: one, max: n }, Item::ArrayBuffer { bytes: other, max: m }) => {
+            (Item::ArrayBuffer(one), Item::ArrayBuffer(other)) => one == other,
+            (Item::Resizable { bytes: one, max: n }, Item::Resizable { bytes: other, max: m }) => {
                 one == other && n == m
             }
             (Item::View { kind: one, bytes: n }, Item::View { kind: other, bytes: m }) => {

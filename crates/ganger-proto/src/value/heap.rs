@@ -51,17 +51,18 @@ pub(crate) enum Item {
         source: u32,
         flags: u32,
     },
-    ArrayBuffer {
+    ArrayBuffer(Vec<u8>),
+    /// An `ArrayBuffer` that can be resized, up to `max` bytes.
+    Resizable {
         bytes: Vec<u8>,
-        /// How far it can be resized, if it can.
-        max: Option<u32>,
+        max: u32,
     },
     /// A view of bytes that are nobody else's: what Node sends.
     View {
         kind: ViewKind,
         bytes: Vec<u8>,
     },
-    /// A view of an [`Item::ArrayBuffer`] that others may see too. Invariant: it lies inside.
+    /// A view of an `ArrayBuffer` that others may see too. Invariant: it lies inside.
     Window {
         kind: ViewKind,
         buffer: u32,
@@ -69,7 +70,7 @@ pub(crate) enum Item {
         length: u32,
         flags: u32,
     },
-    Error(ErrorItem),
+    Error(Box<ErrorItem>),
     /// The same object as another one: V8 counts what Node wraps twice.
     Alias(u32),
 }
@@ -136,9 +137,13 @@ impl Heap {
     /// The bytes of a view or buffer.
     pub(crate) fn bytes<'a>(&'a self, item: &'a Item) -> Option<&'a [u8]> {
         match *item {
-            Item::ArrayBuffer { ref bytes, .. } | Item::View { ref bytes, .. } => Some(bytes),
+            Item::ArrayBuffer(ref bytes)
+            | Item::Resizable { ref bytes, .. }
+            | Item::View { ref bytes, .. } => Some(bytes),
             Item::Window { buffer, offset, length, .. } => match self.item(buffer) {
-                Item::ArrayBuffer { bytes, .. } => bytes.get(offset as usize..)?.get(..length as usize),
+                Item::ArrayBuffer(bytes) | Item::Resizable { bytes, .. } => {
+                    bytes.get(offset as usize..)?.get(..length as usize)
+                }
                 _ => None,
             },
             _ => None,
@@ -194,13 +199,13 @@ impl Shift {
             Item::Boxed(slot) => *slot = self.slot(*slot),
             Item::RegExp { source, .. } => *source += self.strings,
             Item::Window { buffer, .. } => *buffer += self.items,
-            Item::Error(ErrorItem { message, stack, cause, .. }) => {
-                *message = message.map(|number| number + self.strings);
-                *stack = stack.map(|number| number + self.strings);
-                *cause = cause.map(|slot| self.slot(slot));
+            Item::Error(error) => {
+                error.message = error.message.map(|number| number + self.strings);
+                error.stack = error.stack.map(|number| number + self.strings);
+                error.cause = error.cause.map(|slot| self.slot(slot));
             }
             Item::Alias(number) => *number += self.items,
-            Item::Date(_) | Item::ArrayBuffer { .. } | Item::View { .. } => {}
+            Item::Date(_) | Item::ArrayBuffer(_) | Item::Resizable { .. } | Item::View { .. } => {}
         }
         item
     }
@@ -216,8 +221,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_two_words_and_an_item_six() {
+    fn a_slot_is_two_words_and_an_item_four() {
         assert_eq!(size_of::<Slot>(), 16);
-        assert!(size_of::<Item>() <= 48, "{}", size_of::<Item>());
+        assert_eq!(size_of::<Item>(), 32);
     }
 }

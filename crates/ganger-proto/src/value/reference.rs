@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BigInt, ErrorItem, ErrorKind, Heap, Item, JsString, Slot, ViewKind, date, kind, number};
+use super::{BigInt, ErrorKind, Heap, Item, JsString, Slot, ViewKind, date, kind, number};
 
 /// How many holes of one array are handed out as `undefined`. JavaScript does not store them, so a few
 /// bytes of a peer can say that there are four thousand million.
@@ -108,15 +108,16 @@ impl<'a> Ref<'a> {
             Item::Date(milliseconds) => Kind::Date(milliseconds),
             Item::Boxed(slot) => Kind::Boxed(self.at_slot(slot)),
             Item::RegExp { source, flags } => Kind::RegExp { source: self.heap.string(source), flags },
-            Item::ArrayBuffer { ref bytes, max } => Kind::ArrayBuffer { bytes, max },
+            Item::ArrayBuffer(ref bytes) => Kind::ArrayBuffer { bytes, max: None },
+            Item::Resizable { ref bytes, max } => Kind::ArrayBuffer { bytes, max: Some(max) },
             Item::View { kind, .. } | Item::Window { kind, .. } => {
                 Kind::View { kind, bytes: self.heap.bytes(item).unwrap_or_default() }
             }
-            Item::Error(ErrorItem { kind, message, stack, cause }) => Kind::Error {
-                kind,
-                message: string(message),
-                stack: string(stack),
-                cause: cause.map(|cause| self.at_slot(cause)),
+            Item::Error(ref error) => Kind::Error {
+                kind: error.kind,
+                message: string(error.message),
+                stack: string(error.stack),
+                cause: error.cause.map(|cause| self.at_slot(cause)),
             },
             Item::Alias(number) => self.at_slot(Slot::Object(number)).kind(),
         }

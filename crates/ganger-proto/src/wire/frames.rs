@@ -68,10 +68,16 @@ impl Frames {
         self.tail.len()
     }
 
-    /// How many bytes of a chunk still belong to the unfinished frame, as far as its length is known.
-    pub fn missing(&self) -> Option<usize> {
-        let promised = self.length(&self.tail).ok()?;
-        (self.tail.len() >= PREFIX).then(|| PREFIX + promised - self.tail.len())
+    /// How many bytes of the next chunk still belong to the frame that is unfinished.
+    pub fn continued(&self, chunk: &[u8]) -> usize {
+        if self.tail.is_empty() {
+            return 0;
+        }
+        let mut prefix: Vec<u8> = self.tail.iter().chain(chunk).take(PREFIX).copied().collect();
+        // A length that is not all there yet: whatever comes belongs to it.
+        prefix.resize(PREFIX, 0xff);
+        let end = self.length(&prefix).map_or(usize::MAX, |length| PREFIX + length);
+        chunk.len().min(end.saturating_sub(self.tail.len()))
     }
 
     /// Moves bytes until the tail has `length` of them; false if there were not enough.
@@ -134,16 +140,31 @@ mod tests {
     fn a_frame_above_the_limit_is_refused_before_it_is_kept() {
         let mut framing = Frames::new(4);
         assert_eq!(framing.feed(b"\0\0\0\x041234\0\0\0", |_| ()), Ok(()));
-        assert_eq!(framing.missing(), None);
         assert_eq!(framing.feed(b"\x05", |_| ()), Err(FrameTooLong { length: 5, limit: 4 }));
         assert_eq!(Frames::new(4).feed(b"\xff\0\0\0x", |_| ()).unwrap_err().length, 0xff00_0000);
+    }
+
+    #[test]
+    fn the_end_of_a_frame_is_known_before_it_comes() {
+        let check = |come: &[u8], next: &[u8], expected: usize| {
+            let mut framing = Frames::default();
+            framing.feed(come, |_| ()).unwrap();
+            assert_eq!(framing.continued(next), expected, "{come:?} {next:?}");
+        };
+        check(b"", b"\0\0\0\x01a", 0);
+        check(b"\0\0\0\x01a", b"\0\0\0\x01a", 0);
+        check(b"\0\0", b"\0", 1);
+        check(b"\0\0", b"\0\x02abc", 4);
+        check(b"\0\0\0\x03a", b"bcd", 2);
+        check(b"\0\0\0\x03a", b"b", 1);
+        check(b"\0\0", b"\0\0x", 2);
     }
 
     #[test]
     fn room_is_made_for_what_has_come() {
         let mut framing = Frames::default();
         framing.feed(b"\x03\0\0\0abc", |_| unreachable!()).unwrap();
-        assert_eq!((framing.pending(), framing.missing()), (7, Some((48 << 20) - 3)));
+        assert_eq!(framing.pending(), 7);
         assert!(framing.tail.capacity() < 64);
     }
 }

@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::value::{self, FromValueError, ToValueError};
 
-pub use read::{ReadError, Wrong, read};
+pub use read::{ReadError, Wrong, read, read_up_to};
 pub use write::write;
 
 /// The version that is written, and the newest that is read. The oldest is 13.

@@ -74,10 +74,20 @@ pub enum Wrong {
     /// Flags that no regular expression has.
     #[error("unknown flags of a regular expression: {0:#x}")]
     Flags(u32),
+    /// More values than [`read_up_to`] was told to take.
+    #[error("too many values")]
+    TooMany,
 }
 
-/// Reads a payload. What comes after the value is ignored, as by Node.
+/// Reads a payload. What comes after the value is ignored, as by Node. A value may need a hundred times the
+/// room that it had in the payload: an array of `null` is one byte for each there, and two words here.
 pub fn read(payload: &[u8]) -> Result<Value, ReadError> {
+    read_up_to(payload, usize::MAX)
+}
+
+/// Reads a payload of at most `values` values, however deep, where a peer must not decide how much room it
+/// takes.
+pub fn read_up_to(payload: &[u8], values: usize) -> Result<Value, ReadError> {
     let mut reader = Reader {
         input: Input::new(payload),
         version: 0,
@@ -86,7 +96,7 @@ pub fn read(payload: &[u8]) -> Result<Value, ReadError> {
         open: Vec::new(),
         slots: Vec::new(),
     };
-    match reader.value() {
+    match reader.value(values) {
         Ok(root) => Ok(Value { root, heap: reader.heap }),
         Err(wrong) => Err(ReadError { offset: reader.input.offset(), wrong }),
     }
@@ -122,12 +132,12 @@ enum Shape {
     Sparse { length: u32 },
     Map,
     Set,
-    Error(ErrorItem),
+    Error(Box<ErrorItem>),
     Host,
 }
 
 impl Reader<'_> {
-    fn value(&mut self) -> Result<Slot, Wrong> {
+    fn value(&mut self, mut values: usize) -> Result<Slot, Wrong> {
         if self.input.byte() != Ok(tag::VERSION) {
             return Err(Wrong::NoVersion);
         }
@@ -136,6 +146,7 @@ impl Reader<'_> {
             return Err(Wrong::Version(self.version));
         }
         loop {
+            values = values.checked_sub(1).ok_or(Wrong::TooMany)?;
             if let Some(slot) = self.step()? {
                 let slot = self.window(slot)?;
                 if self.open.is_empty() {
@@ -264,7 +275,7 @@ impl Reader<'_> {
             tag::SPARSE => Shape::Sparse { length: self.input.varint()? },
             tag::MAP => Shape::Map,
             tag::SET => Shape::Set,
-            tag::ERROR => Shape::Error(ErrorItem::default()),
+            tag::ERROR => Shape::Error(Box::default()),
             tag::HOST => match self.input.varint()? {
                 tag::HOST_VIEW => return self.view().map(Some),
                 tag::HOST_OTHER => Shape::Host,

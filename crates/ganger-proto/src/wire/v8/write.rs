@@ -129,8 +129,8 @@ impl<'a> Writer<'a> {
             Item::RegExp { source, flags } => {
                 out.tag(tag::REGEXP).string(self.heap.string(*source)).varint(*flags)
             }
-            Item::ArrayBuffer { bytes, max: None } => out.tag(tag::ARRAY_BUFFER).bytes(bytes),
-            Item::ArrayBuffer { bytes, max: Some(max) } => {
+            Item::ArrayBuffer(bytes) => out.tag(tag::ARRAY_BUFFER).bytes(bytes),
+            Item::Resizable { bytes, max } => {
                 out.tag(tag::RESIZABLE).length(bytes.len()).varint(*max).raw(bytes)
             }
             Item::View { kind, bytes } => {

@@ -170,7 +170,7 @@ fn the_nodes_own_messages_are_understood() {
     let find = |name: &str| golden().into_iter().find(|(known, _)| *known == name).unwrap().1;
     assert_eq!(find("ack"), advanced::HANDLE_ACK);
     let online = ClusterMessage { seq: Some(ganger_proto::Seq(0)), act: Act::Online { ganger: None } };
-    assert_eq!(advanced::cluster(&online), find("online"));
+    assert_eq!(advanced::cluster(&online).unwrap(), find("online"));
     assert_eq!(advanced::decode(&find("online")).unwrap(), Frame::Cluster(online));
     assert_eq!(advanced::decode(&find("object")).unwrap(), Frame::User(&find("object")));
     let whole = find("handle");

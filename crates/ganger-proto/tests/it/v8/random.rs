@@ -80,7 +80,8 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),
         (-(1i64 << 53) + 1..1 << 53).prop_map(Into::into),
-        any::<f64>().prop_map(Into::into),
+        // JSON.stringify writes no minus zero.
+        any::<f64>().prop_map(|number| (number + 0.0).into()),
         ".{0,12}".prop_map(serde_json::Value::from),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
@@ -122,15 +123,12 @@ proptest! {
     }
 
     #[test]
-    fn json_is_what_serde_json_makes_of_it(json in json()) {
-        let text = json.to_string();
-        let value = from_json(&text).unwrap();
-        let again: serde_json::Value = serde_json::from_str(&to_json(value.root()).unwrap().unwrap()).unwrap();
-        let normal: serde_json::Value = serde_json::from_str(&text.replace("-0.0", "0")).unwrap();
-        prop_assert_eq!(number_less(again), number_less(normal));
-        let through_serde = to_value(&json).unwrap();
-        let back: serde_json::Value = from_value(&through_serde).unwrap();
-        prop_assert_eq!(number_less(back), number_less(json));
+    fn json_and_serde_agree(json in json()) {
+        let value = from_json(&json.to_string()).unwrap();
+        prop_assert_eq!(&to_value(&json).unwrap(), &value);
+        prop_assert_eq!(&from_json(&to_json(value.root()).unwrap().unwrap()).unwrap(), &value);
+        let back: serde_json::Value = from_value(&value).unwrap();
+        prop_assert_eq!(to_value(&back).unwrap(), value);
     }
 
     #[test]
@@ -179,18 +177,6 @@ proptest! {
         }
         look(&payload);
         look(&payload[..end.index(payload.len())]);
-    }
-}
-
-/// Compares numbers as doubles, which is what they are in JavaScript.
-fn number_less(json: serde_json::Value) -> serde_json::Value {
-    match json {
-        serde_json::Value::Number(number) => format!("{:?}", number.as_f64().unwrap() + 0.0).into(),
-        serde_json::Value::Array(list) => list.into_iter().map(number_less).collect(),
-        serde_json::Value::Object(map) => {
-            map.into_iter().map(|(key, value)| (key, number_less(value))).collect()
-        }
-        other => other,
     }
 }
 

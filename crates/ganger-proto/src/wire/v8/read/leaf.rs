@@ -37,7 +37,7 @@ impl Reader<'_> {
             tag::REGEXP => self.regexp()?,
             tag::ARRAY_BUFFER => {
                 let bytes = self.input.bytes()?.to_vec();
-                self.heap.add(Item::ArrayBuffer { bytes, max: None })
+                self.heap.add(Item::ArrayBuffer(bytes))
             }
             tag::RESIZABLE => self.resizable()?,
             tag => return Err(Wrong::Tag(tag)),
@@ -76,8 +76,11 @@ impl Reader<'_> {
     /// A view, if V8's own tag of one follows its buffer.
     pub(super) fn window(&mut self, slot: Slot) -> Result<Slot, Wrong> {
         let Slot::Object(buffer) = slot else { return Ok(slot) };
-        let Item::ArrayBuffer { bytes, max } = self.heap.item(buffer) else { return Ok(slot) };
-        let (size, resizable) = (bytes.len(), max.is_some());
+        let (size, resizable) = match self.heap.item(buffer) {
+            Item::ArrayBuffer(bytes) => (bytes.len(), false),
+            Item::Resizable { bytes, .. } => (bytes.len(), true),
+            _ => return Ok(slot),
+        };
         if !self.input.skip(tag::WINDOW) {
             return Ok(slot);
         }
@@ -142,6 +145,6 @@ impl Reader<'_> {
             return Err(Wrong::Resizable);
         }
         let bytes = self.input.take(length as usize)?.to_vec();
-        Ok(self.heap.add(Item::ArrayBuffer { bytes, max: Some(max) }))
+        Ok(self.heap.add(Item::Resizable { bytes, max }))
     }
 }
