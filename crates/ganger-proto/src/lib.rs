@@ -29,8 +29,10 @@ pub mod cluster;
 pub mod guard;
 pub mod node;
 pub mod session;
+pub mod value;
 pub mod wire;
 
 pub use id::{Generation, ListenerKey, Seq, Slot, SocketId, WorkerId};
 pub use session::Session;
 pub use time::Time;
+pub use value::Value;

@@ -4,6 +4,7 @@
 //! say it as Node would, byte for byte. The rules are those of `lib/internal/child_process.js`
 //! (`setupChannel`, `handleConversion`) and `lib/internal/cluster/{primary,child,utils}.js`.
 
+pub mod advanced;
 mod cluster;
 mod object;
 
@@ -159,16 +160,25 @@ impl HandleKind {
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, String> {
-        let name = fields.text(Field::Type).unwrap_or_default();
-        Ok(match &*name {
+        Self::from_fields(
+            &fields.text(Field::Type).unwrap_or_default(),
+            || fields.text(Field::Key).map(Cow::into_owned),
+            || fields.text(Field::DgramType).as_deref() == Some("udp6"),
+        )
+    }
+
+    fn from_fields(
+        name: &str,
+        key: impl FnOnce() -> Option<String>,
+        v6: impl FnOnce() -> bool,
+    ) -> Result<Self, String> {
+        Ok(match name {
             "net.Native" => Self::NetNative,
             "net.Server" => Self::NetServer,
-            "net.Socket" => Self::NetSocket { key: fields.text(Field::Key).map(Cow::into_owned) },
+            "net.Socket" => Self::NetSocket { key: key() },
             "dgram.Native" => Self::DgramNative,
-            "dgram.Socket" => {
-                Self::DgramSocket { v6: fields.text(Field::DgramType).as_deref() == Some("udp6") }
-            }
-            _ => return Err(name.into_owned()),
+            "dgram.Socket" => Self::DgramSocket { v6: v6() },
+            _ => return Err(name.into()),
         })
     }
 }

@@ -1,3 +1,6 @@
-//! Frames: how bytes become lines and lines become fields. What the fields mean is [`crate::node`]'s.
+//! Frames: how bytes become lines or payloads, and these become fields and values. What they mean is
+//! [`crate::node`]'s.
 
+pub mod frames;
 pub mod json;
+pub mod v8;

@@ -5,3 +5,4 @@ mod primary;
 mod schedule;
 mod session;
 mod stream;
+mod v8;
