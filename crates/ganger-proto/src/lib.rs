@@ -33,6 +33,6 @@ pub mod value;
 pub mod wire;
 
 pub use id::{Generation, ListenerKey, Seq, Slot, SocketId, WorkerId};
-pub use session::Session;
+pub use session::{Payload, Serialization, Session};
 pub use time::Time;
 pub use value::Value;

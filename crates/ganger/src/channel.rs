@@ -1,278 +1,181 @@
-//! The IPC channel: a [`Session`] on its socket. Here descriptors and messages meet for the first time.
-//!
-//! `Link` moves bytes between the two, without waiting: the cluster's loops own theirs directly.
-//! [`Channel`] is the same for a library's user, with `await`.
+//! The IPC channel: a [`Session`](ganger_proto::Session) on its socket. Here descriptors and messages meet for the
+//! first time.
+
+mod link;
+mod message;
 
 use std::{
+    collections::VecDeque,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::Poll,
 };
 
 use ganger_proto::{
-    Session,
-    node::HandleKind,
-    session::{self, Attachment, Event, Flow, Limits, Order},
+    Payload, Serialization, Value,
+    session::{Event, Limits},
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
-use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{Interest, Ready, unix::AsyncFd};
-
-use crate::{
-    handle::{Handle, Kind},
-    sys::{fd, socket, watch::watch},
+use serde::Serialize;
+use tokio::{
+    io::{Interest, Ready, unix::AsyncFd},
+    runtime,
+    task::AbortHandle,
 };
 
-pub use ganger_proto::session::Fault;
+use crate::{handle::Handle, sys::watch::watch};
 
-/// How much is read at once; Node's own size.
-pub(crate) const READ_SIZE: usize = 64 << 10;
-/// So many reads in a row before others have their turn. libuv takes 32, for whom nobody else waits.
-const READS: usize = 4;
+pub use ganger_proto::session::{Fault, ParseError, SendErrorReason, WriteError};
+pub use message::{Message, Received, SendError};
 
-/// A session and its socket.
-#[derive(Debug)]
-pub(crate) struct Link<H> {
-    pub(crate) session: Session<H>,
-    socket: OwnedFd,
-    /// Writing has failed: only what the peer still says is of interest.
-    broken: bool,
-}
-
-/// How far a flush came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flushed {
-    /// Nothing waits.
-    All,
-    /// The socket is full.
-    Blocked,
-    /// The peer is gone.
-    Broken,
-}
-
-impl<H: AsFd + From<OwnedFd>> Link<H> {
-    /// Takes over our end of a channel.
-    pub(crate) fn new(socket: OwnedFd, limits: Limits) -> io::Result<Self> {
-        fd::set_nonblocking(&socket)?;
-        fd::set_cloexec(&socket, true)?;
-        Ok(Self { session: Session::new(limits), socket, broken: false })
-    }
-
-    /// Reads what is there into the session, by way of the loop's one buffer. Returns how many bytes it was.
-    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
-        let mut handles = Vec::new();
-        let mut total = 0;
-        for _ in 0..READS {
-            match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
-                Ok(received) if received.bytes > 0 => {
-                    total += received.bytes;
-                    let with_handles = !handles.is_empty();
-                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
-                    // A read stops after a descriptor, otherwise only where there is no more.
-                    if received.bytes < buffer.len() && !with_handles {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Ok(_) | Err(_) => {
-                    self.session.handle_eof();
-                    break;
-                }
-            }
-        }
-        total
-    }
-
-    /// How many bytes wait to be read.
-    pub(crate) fn unread(&self) -> usize {
-        rustix::io::ioctl_fionread(&self.socket)
-            .ok()
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(0)
-    }
-
-    /// Whether something can be read, or the end of the stream.
-    pub(crate) fn more_to_read(&self) -> bool {
-        let socket = self.socket.as_fd();
-        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(1..))
-    }
-
-    /// Writes what waits, as far as the socket takes it.
-    pub(crate) fn flush(&mut self) -> Flushed {
-        while let Some(transmit) = self.session.poll_transmit().filter(|_| !self.broken) {
-            let handle = transmit.handle.map(AsFd::as_fd);
-            match socket::send(self.socket.as_fd(), transmit.bytes, handle) {
-                Ok(count) => self.session.transmitted(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
-                // Too many descriptors are on their way (ETOOMANYREFS): it goes on after the next ACK.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error()) => {
-                    return Flushed::All;
-                }
-                // The peer is gone; its end of the stream will be read in its turn.
-                Err(_) => self.broken = true,
-            }
-        }
-        if self.broken { Flushed::Broken } else { Flushed::All }
-    }
-}
-
-impl Link<OwnedFd> {
-    /// Queues a user's message with what travels with it, and writes what the socket takes.
-    pub(crate) fn post(&mut self, json: &str, handle: Option<Handle>) -> Result<bool, SendError> {
-        let attachment = handle.map(|handle| Attachment {
-            kind: wire_kind(&handle),
-            handle: OwnedFd::from(handle),
-            tag: 0,
-            order: Order::Barrier,
-        });
-        let flow = self.session.send(json, attachment).map_err(|error| SendError::Refused {
-            reason: error.reason,
-            handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
-        })?;
-        self.flush();
-        Ok(flow == Flow::Ready)
-    }
-}
-
-/// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
-/// it (`handleConversion` in `lib/internal/child_process.js`).
-fn wire_kind(handle: &Handle) -> HandleKind {
-    match handle.kind() {
-        Kind::TcpListener | Kind::UnixListener => HandleKind::NetServer,
-        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: None },
-        Kind::Udp => {
-            let address = socket::local_addr(handle).ok().flatten();
-            HandleKind::DgramSocket { v6: address.is_some_and(|address| address.is_ipv6()) }
-        }
-        Kind::UnixDatagram | Kind::Other => HandleKind::NetNative,
-    }
-}
-
-impl<H> AsFd for Link<H> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-/// What came over a channel.
-#[derive(Debug)]
-pub struct Message {
-    json: String,
-    /// The socket that came with it.
-    pub handle: Option<Handle>,
-}
-
-impl Message {
-    pub(crate) fn new(json: String, handle: Option<OwnedFd>) -> Self {
-        // What is no socket cannot have been meant.
-        Self { json, handle: handle.and_then(|fd| Handle::try_from(fd).ok()) }
-    }
-
-    /// The message as it came: one JSON value; empty if a handle came without one.
-    pub fn as_json(&self) -> &str {
-        &self.json
-    }
-
-    /// The message parsed. It is parsed now, not before.
-    pub fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_str(&self.json)
-    }
-}
-
-/// What a channel has to say.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Received {
-    /// A message.
-    Message(Message),
-    /// The peer broke a rule; the channel goes on, unless [`Fault::is_fatal`].
-    Fault(Fault),
-}
-
-/// A message could not be sent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The value has no JSON.
-    #[error("the message cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The channel did not take it; what was to travel with it comes back.
-    #[error("{reason}")]
-    Refused {
-        /// Why.
-        reason: session::SendErrorReason,
-        /// The socket.
-        handle: Option<Handle>,
-    },
-}
-
-impl SendError {
-    /// There is no channel (any more).
-    pub(crate) fn closed(handle: Option<Handle>) -> Self {
-        Self::Refused { reason: session::SendErrorReason::Closed, handle }
-    }
-}
+pub(crate) use link::{Flushed, Link, READ_SIZE};
 
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
 ///
-/// Nothing runs behind its back: it reads and writes while [`Channel::recv`] or [`Channel::flush`] is
-/// awaited, so an idle channel keeps no program alive.
+/// Messages without a handle are queued by [`Channel::send`] and written together: when the runtime next has a moment,
+/// when the channel is awaited, or when much has come together, whichever is first. Nothing is read but while [`Channel::recv`] or
+/// [`Channel::flush`] is awaited, so an idle channel keeps no program alive. Dropped, it writes what the socket takes
+/// at once, and closes.
 #[derive(Debug)]
 pub struct Channel {
-    link: Link<OwnedFd>,
-    /// The same socket under a number of its own …
-    socket: Option<OwnedFd>,
-    /// … which the runtime watches from the first `await` on.
-    watched: Option<AsyncFd<OwnedFd>>,
+    shared: Arc<Shared>,
     buffer: Box<[u8]>,
 }
 
+/// What the channel and its flusher have in common.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The same socket under a number of its own, which the runtime watches from the first `await` on.
+    watched: OnceLock<AsyncFd<OwnedFd>>,
+}
+
+#[derive(Debug)]
+struct State {
+    link: Link<OwnedFd>,
+    socket: Option<OwnedFd>,
+    /// The task that writes what waits.
+    flusher: Option<AbortHandle>,
+    /// What did not arrive, once the channel has ended.
+    undelivered: VecDeque<OwnedFd>,
+}
+
 impl Channel {
-    /// Takes over a channel's socket. It needs a tokio runtime from the first `await` on, not before.
+    /// Takes over a channel's socket, in Node's default serialization. It needs a tokio runtime from the first `await`
+    /// on, not before.
     ///
     /// # Errors
     /// `EMFILE`; those of `fcntl`, for what is no open descriptor.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        let link = Link::new(socket, Limits::default())?;
+        Self::with_serialization(socket, Serialization::Json)
+    }
+
+    /// Takes over a channel's socket. Both ends have to mean the same serialization.
+    ///
+    /// # Errors
+    /// As [`Channel::new`].
+    pub fn with_serialization(socket: OwnedFd, serialization: Serialization) -> io::Result<Self> {
+        Self::with_limits(socket, serialization, Limits::default())
+    }
+
+    /// The same, with limits of what is taken from the peer and kept for it.
+    ///
+    /// # Errors
+    /// As [`Channel::new`].
+    pub fn with_limits(socket: OwnedFd, serialization: Serialization, limits: Limits) -> io::Result<Self> {
+        let link = Link::new(socket, serialization, limits)?;
         let socket = Some(link.as_fd().try_clone_to_owned()?);
-        Ok(Self { link, socket, watched: None, buffer: Box::default() })
+        let state = State { link, socket, flusher: None, undelivered: VecDeque::new() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), watched: OnceLock::new() });
+        Ok(Self { shared, buffer: Box::default() })
     }
 
-    /// Whether messages can be sent.
+    /// How values are written on it.
+    pub fn serialization(&self) -> Serialization {
+        self.shared.state().link.session.serialization()
+    }
+
+    /// Whether messages can be sent: neither side has closed it.
     pub fn is_connected(&self) -> bool {
-        self.link.session.is_connected()
+        self.shared.state().link.session.is_connected()
     }
 
-    /// Queues a message and writes what the socket takes. `Ok(false)` means that something already waits
-    /// and that it would be wise to [`flush`](Channel::flush); nothing is lost either way.
-    pub fn send<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<bool, SendError> {
+    /// Queues a message. `Ok(false)` means that much already waits and that it would be wise to
+    /// [`flush`](Channel::flush); nothing is lost either way. The limit is 64 MiB.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<bool, SendError> {
         self.send_with(message, None)
     }
 
-    /// The same, with a socket that travels with the message. The receiver gets a copy; ours is closed when
-    /// it has arrived.
+    /// The same, with a socket that travels with the message. The receiver gets a copy; ours is closed when it has
+    /// arrived. To keep one, send a [copy](Handle::try_clone): Node's `keepOpen`.
+    ///
+    /// # Errors
+    /// [`SendError`].
     pub fn send_with<T: Serialize + ?Sized>(
-        &mut self,
+        &self,
         message: &T,
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
-        let json = serde_json::to_string(message)?;
-        self.link.post(&json, handle)
+        let (payload, handle) = SendError::check(Payload::of(self.serialization(), message), handle)?;
+        self.send_payload(&payload, handle)
     }
 
-    /// Waits until all that was sent is with the kernel. What waits behind a handle goes out when the handle
-    /// is acknowledged, so this may take as long as the peer does.
+    /// Queues a value of JavaScript's, for what serde has no words for.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send_value(&self, value: &Value, handle: Option<Handle>) -> Result<bool, SendError> {
+        let (payload, handle) = SendError::check(Payload::of_value(self.serialization(), value), handle)?;
+        self.send_payload(&payload, handle)
+    }
+
+    /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send_payload(&self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        let mut state = self.shared.state();
+        // A handle shares its write with nobody.
+        let alone = handle.is_some();
+        let room = state.link.post(payload, handle)?;
+        if alone || state.link.session.queued() >= AT_ONCE {
+            state.link.flush();
+        }
+        if state.flusher.is_none() && state.link.session.wants_write() {
+            match runtime::Handle::try_current() {
+                Ok(runtime) => {
+                    let task = runtime.spawn(flush_later(Arc::downgrade(&self.shared)));
+                    state.flusher = Some(task.abort_handle());
+                }
+                // Without a runtime there is no later moment to wait for.
+                Err(_) => drop(state.link.flush()),
+            }
+        }
+        Ok(room)
+    }
+
+    /// Waits until all that was sent is with the kernel: when Node would call `send`'s callback. What waits behind a
+    /// handle goes out when the handle is acknowledged, so this may take as long as the peer does.
     ///
     /// # Errors
     /// `BrokenPipe` if the channel ends before.
     pub async fn flush(&mut self) -> io::Result<()> {
         loop {
-            let flushed = self.link.flush();
-            if self.link.session.is_flushed() {
-                return Ok(());
-            }
-            if flushed == Flushed::Broken || self.link.session.wants_close() || !self.progress(flushed).await
-            {
+            let flushed = {
+                let mut state = self.shared.state();
+                let flushed = state.link.flush();
+                if state.link.session.is_flushed() {
+                    return Ok(());
+                }
+                if flushed == Flushed::Broken || state.link.session.wants_close() {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                flushed
+            };
+            if !self.progress(flushed).await {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         }
@@ -281,20 +184,13 @@ impl Channel {
     /// The next message, or none when the channel has ended. Can be dropped and called again.
     pub async fn recv(&mut self) -> Option<Received> {
         loop {
-            let link = &mut self.link;
-            match link.session.poll_event() {
-                Some(Event::Message { json, handle }) => {
-                    let handle = handle.map(|(_, fd)| fd);
-                    return Some(Received::Message(Message::new(json, handle)));
+            let flushed = {
+                let mut state = self.shared.state();
+                match state.next() {
+                    Poll::Ready(received) => return received,
+                    Poll::Pending => state.link.flush(),
                 }
-                Some(Event::Fault(fault)) => return Some(Received::Fault(fault)),
-                Some(Event::Disconnected) => return None,
-                // The cluster's business is not ours; a delivered handle is closed by being dropped.
-                Some(_) => continue,
-                None if link.session.wants_close() => return None,
-                None => {}
-            }
-            let flushed = link.flush();
+            };
             if !self.progress(flushed).await {
                 return None;
             }
@@ -304,27 +200,108 @@ impl Channel {
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
         let write = if flushed == Flushed::Blocked { Interest::WRITABLE } else { Interest::READABLE };
-        if let Some(socket) = self.socket.take() {
-            let Ok(watched) = watch(socket, Interest::READABLE | Interest::WRITABLE) else { return false };
-            self.watched = Some(watched);
+        let Some(watched) = self.shared.watched() else { return false };
+        let Ok(mut ready) = watched.ready(Interest::READABLE | write).await else { return false };
+        if !ready.ready().is_readable() {
+            ready.clear_ready_matching(Ready::WRITABLE);
+            return true;
+        }
+        if self.buffer.is_empty() {
             self.buffer = vec![0; READ_SIZE].into();
         }
-        let Some(watched) = &self.watched else { return false };
-        let Ok(mut ready) = watched.ready(Interest::READABLE | write).await else { return false };
-        if ready.ready().is_readable() {
-            self.link.receive(&mut self.buffer);
-            // Level-triggered by hand: if there is more, the next read says so.
-            if !self.link.more_to_read() {
-                ready.clear_ready_matching(Ready::READABLE | Ready::READ_CLOSED);
-            }
-        } else {
-            ready.clear_ready_matching(Ready::WRITABLE);
+        let mut state = self.shared.state();
+        state.link.receive(&mut self.buffer);
+        // Level-triggered by hand: if there is more, the next read says so.
+        if !state.link.more_to_read() {
+            ready.clear_ready_matching(Ready::READABLE | Ready::READ_CLOSED);
         }
         true
     }
 
     /// Ends the channel when all that was sent is delivered; [`Channel::recv`] then returns what is left.
     pub fn disconnect(&mut self) {
-        self.link.session.disconnect();
+        self.shared.state().link.session.disconnect();
     }
 }
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.link.flush();
+        if let Some(flusher) = state.flusher.take() {
+            flusher.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The socket as the runtime watches it; none if it cannot.
+    fn watched(&self) -> Option<&AsyncFd<OwnedFd>> {
+        if self.watched.get().is_none() {
+            let socket = self.state().socket.take()?;
+            let watched = watch(socket, Interest::READABLE | Interest::WRITABLE).ok()?;
+            // The socket was there once, so nobody else has been quicker.
+            let _ = self.watched.set(watched);
+        }
+        self.watched.get()
+    }
+}
+
+impl State {
+    /// What is to be told next: `Ready(None)` is the end.
+    fn next(&mut self) -> Poll<Option<Received>> {
+        loop {
+            if let Some(fd) = self.undelivered.pop_front() {
+                if let Ok(handle) = Handle::try_from(fd) {
+                    return Poll::Ready(Some(Received::Undelivered(handle)));
+                }
+                continue;
+            }
+            let received = match self.link.session.poll_event() {
+                Some(Event::Message { payload, handle }) => {
+                    Received::Message(Message::new(payload, handle.map(|(_, fd)| fd)))
+                }
+                Some(Event::Fault(fault)) => Received::Fault(fault),
+                Some(Event::Returned { handle, .. }) => {
+                    self.undelivered.push_back(handle);
+                    continue;
+                }
+                Some(Event::Disconnected) => {
+                    self.undelivered = self.link.session.take_undelivered().map(|(_, fd)| fd).collect();
+                    continue;
+                }
+                // The cluster's business is not ours; a delivered handle is closed by being dropped.
+                Some(_) => continue,
+                None if self.link.session.wants_close() => return Poll::Ready(None),
+                None => return Poll::Pending,
+            };
+            return Poll::Ready(Some(received));
+        }
+    }
+}
+
+/// Writes what waits, once whoever queued it has had its turn, until nothing does.
+async fn flush_later(shared: Weak<Shared>) {
+    // Whoever drops the channel has written what could be written.
+    while let Some(shared) = shared.upgrade() {
+        {
+            let mut state = shared.state();
+            if state.link.flush() != Flushed::Blocked {
+                state.flusher = None;
+                return;
+            }
+        }
+        let writable = async { shared.watched()?.writable().await.ok() };
+        match writable.await {
+            Some(mut ready) => ready.clear_ready(),
+            None => return,
+        }
+    }
+}
+
+/// So much is written at once, and not when there is a moment.
+const AT_ONCE: usize = 32 << 10;

@@ -17,7 +17,7 @@ mod worker;
 use std::{ffi::OsString, fmt, io, mem::discriminant, path::PathBuf};
 
 use ganger_proto::{
-    Generation, Slot, WorkerId,
+    Generation, Serialization, Slot, WorkerId,
     node::{Query, Target},
     session::Fault,
 };
@@ -52,6 +52,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Whether workers have a channel. Without one they cannot share ports by protocol. Default: true.
     pub channel: bool,
+    /// How values are written on their channels. Default: JSON.
+    pub serialization: Serialization,
     /// What their stdout and stderr are. Default: the primary's own.
     pub output: Stdio,
     /// The gang's name, for `GANGER_NAME` and `GANGER_ID`. Default: the program's file name.
@@ -73,6 +75,7 @@ impl Settings {
             cwd: None,
             policy: inherited_policy().unwrap_or_default(),
             channel: true,
+            serialization: Serialization::Json,
             output: Stdio::Inherit,
             workers: 1,
         }
@@ -185,7 +188,12 @@ impl WorkerFault {
             Self::Wire(fault) => {
                 matches!(
                     fault,
-                    Fault::NotJson { .. } | Fault::TooLong { .. } | Fault::Deaf { .. } | Fault::BunCluster
+                    Fault::NotJson { .. }
+                        | Fault::NotAdvanced { .. }
+                        | Fault::TooLong { .. }
+                        | Fault::Deaf { .. }
+                        | Fault::BunCluster
+                        | Fault::BunAdvanced
                 )
             }
             Self::Cluster(_) => false,

@@ -2,7 +2,7 @@
 
 use std::{error, ffi::OsString, future::Future, io};
 
-use ganger_proto::{Slot, WorkerId, node};
+use ganger_proto::{Serialization, Slot, WorkerId, node};
 use tokio::runtime::Builder;
 
 use crate::{
@@ -75,10 +75,14 @@ fn take() -> Result<Option<Taken>> {
     let wrong = |name: &str, value: &str| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("{name}={value} in the environment is no number"))
     };
-    if let Some(mode) = text(1).filter(|mode| mode != "json") {
-        let message = format!("the channel's serialization {mode:?} is not spoken here, only \"json\"");
-        return Err(io::Error::new(io::ErrorKind::Unsupported, message).into());
-    }
+    let serialization = match text(1) {
+        None => Serialization::Json,
+        Some(name) => Serialization::named(&name).ok_or_else(|| {
+            let message =
+                format!("the channel's serialization {name:?} is not spoken here: json or advanced");
+            io::Error::new(io::ErrorKind::Unsupported, message)
+        })?,
+    };
     let number = channel.parse().map_err(|_| wrong(node::CHANNEL_FD, &channel))?;
     let id: u32 = id.parse().map_err(|_| wrong(node::UNIQUE_ID, &id))?;
     let slot = text(3).and_then(|slot| slot.parse().ok());
@@ -86,5 +90,6 @@ fn take() -> Result<Option<Taken>> {
         id: WorkerId(id),
         slot: Slot(slot.unwrap_or(id.saturating_sub(1))),
         channel: fd::adopt(number)?,
+        serialization,
     }))
 }

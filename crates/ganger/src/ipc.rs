@@ -22,7 +22,7 @@
 
 use std::{ffi::OsString, io, sync::OnceLock};
 
-use ganger_proto::node;
+use ganger_proto::{Serialization, node};
 
 use crate::{
     Channel,
@@ -73,12 +73,16 @@ pub fn parent() -> Result<Option<Channel>, ParentError> {
     let taken = env::take(&[node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID])?;
     let [number, mode, _] = <[_; 3]>::try_from(taken).unwrap_or_default();
     let Some(value) = number.filter(|number| !number.is_empty()) else { return Ok(None) };
-    if let Some(value) = mode.filter(|mode| mode != "json") {
-        return Err(ParentError::Nonsense { name: node::CHANNEL_SERIALIZATION_MODE, value });
-    }
+    let serialization = match mode {
+        None => Serialization::Json,
+        Some(value) => match value.to_str().and_then(Serialization::named) {
+            Some(serialization) => serialization,
+            None => return Err(ParentError::Nonsense { name: node::CHANNEL_SERIALIZATION_MODE, value }),
+        },
+    };
     let number = value.to_str().and_then(|text| text.parse().ok()).filter(|number: &i32| *number >= 0);
     let number = number.ok_or(ParentError::Nonsense { name: node::CHANNEL_FD, value })?;
-    let channel = fd::adopt(number).and_then(Channel::new);
+    let channel = fd::adopt(number).and_then(|socket| Channel::with_serialization(socket, serialization));
     channel.map(Some).map_err(|source| ParentError::Descriptor { number, source })
 }
 

@@ -48,7 +48,9 @@ mod entry;
 
 pub use channel::Channel;
 pub use entry::{Error, Result, main};
-pub use ganger_proto::{Generation, ListenerKey, Slot, SocketId, WorkerId};
+pub use ganger_proto::{
+    Generation, ListenerKey, Payload, Serialization, Slot, SocketId, Value, WorkerId, value,
+};
 pub use guard::Guard;
 pub use handle::Handle;
 pub use process::{exec, exec_file, exec_file_sync, exec_sync, fork, spawn, spawn_sync};

@@ -54,7 +54,7 @@ fn garbage_on_the_channel() {
 
 #[test]
 fn a_line_longer_than_64_mib() {
-    check("endless line on the channel", "/huge", "it wrote a line of more than 67108864 bytes: killed");
+    check("endless line on the channel", "/huge", "it wrote a message of more than 67108864 bytes: killed");
 }
 
 #[test]

@@ -12,16 +12,22 @@ pub enum Fault {
         /// How the line begins.
         start: String,
     },
-    /// A line longer than [`Limits::line`](super::Limits::line); where the next one begins cannot be known.
-    #[error("it wrote a line of more than {limit} bytes")]
+    /// A payload that is not V8's format.
+    #[error("it wrote a message that is not V8's: {error}")]
+    NotAdvanced {
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A message longer than [`Limits::line`](super::Limits::line); where the next one begins cannot be known.
+    #[error("it wrote a message of more than {limit} bytes")]
     TooLong {
         /// The limit.
         limit: usize,
     },
-    /// The channel ended in the middle of a line.
+    /// The channel ended in the middle of a message.
     #[error("its channel ended in the middle of a message, {bytes} bytes in")]
     Truncated {
-        /// How much of the line had come.
+        /// How much of it had come.
         bytes: usize,
     },
     /// An ACK or NACK when nothing was unanswered.
@@ -48,11 +54,21 @@ pub enum Fault {
     /// Bun's `cluster` speaks a dialect of its own.
     #[error("it speaks Bun's own cluster dialect, which is not Node's")]
     BunCluster,
+    /// Bun means something else by `advanced`.
+    #[error("it speaks Bun's own 'advanced' serialization, which is not Node's: use 'json'")]
+    BunAdvanced,
 }
 
 impl Fault {
     /// Whether the stream cannot be read on.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::TooLong { .. } | Self::Truncated { .. } | Self::Deaf { .. } | Self::BunCluster)
+        matches!(
+            self,
+            Self::TooLong { .. }
+                | Self::Truncated { .. }
+                | Self::Deaf { .. }
+                | Self::BunCluster
+                | Self::BunAdvanced
+        )
     }
 }

@@ -23,8 +23,8 @@ impl<H> Session<H> {
         let held = held.collect();
         let arrived = self.arrived.into_iter().map(&mut map).collect();
         let events = self.events.into_iter().map(|event| match event {
-            Event::Message { json, handle } => {
-                Event::Message { json, handle: handle.map(|(kind, handle)| (kind, map(handle))) }
+            Event::Message { payload, handle } => {
+                Event::Message { payload, handle: handle.map(|(kind, handle)| (kind, map(handle))) }
             }
             Event::Cluster { message, handle } => Event::Cluster { message, handle: handle.map(&mut map) },
             Event::Delivered { tag, handle } => Event::Delivered { tag, handle: map(handle) },
@@ -36,7 +36,7 @@ impl<H> Session<H> {
         Session {
             limits: self.limits,
             phase: self.phase,
-            lines: self.lines,
+            cutter: self.cutter,
             arrived,
             out: self.out,
             written: self.written,

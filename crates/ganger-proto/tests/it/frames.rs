@@ -3,7 +3,7 @@
 use ganger_proto::{
     ListenerKey, Seq, Session,
     node::{self, Act, AddressType, ClusterMessage, Line, Query, Sockname},
-    session::{Event, Limits},
+    session::{Event, Limits, Payload},
     wire::json::Lines,
 };
 use proptest::prelude::*;
@@ -114,7 +114,7 @@ proptest! {
         for chunk in chunks(stream.as_bytes(), &cuts) {
             session.handle_input(chunk, []);
         }
-        prop_assert_eq!(session.poll_event(), Some(Event::Message { json: line, handle: None }));
+        prop_assert_eq!(session.poll_event(), Some(Event::Message { payload: Payload::Json(line), handle: None }));
         prop_assert_eq!(session.poll_event(), None);
     }
 

@@ -101,7 +101,7 @@ impl World {
         let mut text = Vec::new();
         message.write(&mut text);
         let text = String::from_utf8(text).expect("JSON is UTF-8");
-        let refused = session.send(&text, attachment).err()?;
+        let refused = session.send_json(&text, attachment).err()?;
         let lost = !matches!(refused.handle, Some(Handle::Connection(_)));
         if refused.reason == SendErrorReason::QueueFull && lost {
             // Who does not read what it asked for is beyond help.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ganger_proto::{
-    Generation, Seq, Slot, SocketId, Time, WorkerId,
+    Generation, Payload, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{self as proto, Capabilities, Input, Snapshot},
     node::{Act, ClusterMessage},
     session::{self, Fault, Limits},
@@ -26,7 +26,7 @@ use super::{
     Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, orphans::Orphans, sockets::Socket,
 };
 use crate::{
-    channel::{Flushed, Link, Message, READ_SIZE},
+    channel::{Flushed, Link, Message, READ_SIZE, SendError},
     clock,
     process::{Command, Exit, Process, Started, Stdio},
     sys::{
@@ -218,7 +218,7 @@ impl Primary {
         command.guarded(true).stdin(Stdio::Inherit);
         command.stdout(settings.output.clone()).stderr(settings.output.clone());
         if settings.channel {
-            command.descriptor(CHANNEL, Stdio::Ipc);
+            command.descriptor(CHANNEL, Stdio::Ipc).serialization(settings.serialization);
         }
         for (name, value) in environment::of_worker(settings, id, slot) {
             command.env(name, value);
@@ -229,7 +229,7 @@ impl Primary {
         let Started { process, mut ends, channel, .. } = command.start()?;
         let info = WorkerInfo { id, slot, generation, pid: process.pid() };
         let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
-        let link = channel.map(|socket| Link::new(socket, limits)).transpose();
+        let link = channel.map(|socket| Link::new(socket, settings.serialization, limits)).transpose();
         let watched = link.and_then(|link| {
             self.poller.get_ref().add(&**process.pidfd(), Token::Process(id).into(), Interest::Read)?;
             if let Some(link) = &link {
@@ -258,20 +258,17 @@ impl Primary {
     /// Sends a worker a message. `Ok(false)` means that it is slow to read.
     ///
     /// # Errors
-    /// [`SendError`](crate::channel::SendError), with the reason.
+    /// [`SendError`], with the reason.
     pub fn send<T: serde::Serialize + ?Sized>(
         &mut self,
         id: WorkerId,
         message: &T,
-    ) -> Result<bool, crate::channel::SendError> {
-        let json = serde_json::to_string(message)?;
-        let closed =
-            crate::channel::SendError::Refused { reason: session::SendErrorReason::Closed, handle: None };
-        let link = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()).ok_or(closed)?;
-        let flow = link
-            .session
-            .send(&json, None)
-            .map_err(|error| crate::channel::SendError::Refused { reason: error.reason, handle: None })?;
+    ) -> Result<bool, SendError> {
+        let link = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut());
+        let link = link.ok_or(SendError::closed(None))?;
+        let (payload, _) = SendError::check(Payload::of(link.session.serialization(), message), None)?;
+        let flow = link.session.send(&payload, None);
+        let flow = flow.map_err(|error| SendError::Refused { reason: error.reason, handle: None })?;
         self.dirty.push(id);
         Ok(flow == session::Flow::Ready)
     }
@@ -416,12 +413,12 @@ impl Primary {
             let Some(event) = worker.link.as_mut().and_then(|link| link.session.poll_event()) else { break };
             match event {
                 session::Event::Cluster { message, .. } => self.handle_cluster(now, info, message),
-                session::Event::Message { json, handle } => {
+                session::Event::Message { payload, handle } => {
                     let handle = handle.and_then(|(_, cargo)| match cargo {
                         Cargo::Connection(fd) => Some(fd),
                         Cargo::Socket(_) => None,
                     });
-                    let message = Message::new(json, handle);
+                    let message = Message::new(payload, handle);
                     // What the worker said before comes before.
                     self.perform_effects();
                     self.events.push_back(Event::Message { worker: info, message });

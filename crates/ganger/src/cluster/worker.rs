@@ -11,10 +11,10 @@ use std::{
 };
 
 use ganger_proto::{
-    Seq, Slot, WorkerId,
+    Payload, Seq, Serialization, Slot, WorkerId,
     cluster::worker::{Effect, ListenId, Worker as Machine},
     node::{Sockname, Target},
-    session::{Event, Limits, SendErrorReason},
+    session::{Event, Limits},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -37,6 +37,7 @@ pub(crate) struct Taken {
     pub(crate) id: WorkerId,
     pub(crate) slot: Slot,
     pub(crate) channel: OwnedFd,
+    pub(crate) serialization: Serialization,
 }
 
 /// A worker's side of the cluster. Cheap to clone; all clones are the same worker.
@@ -130,7 +131,7 @@ impl From<PathBuf> for ListenAddress {
 impl Worker {
     /// Takes over the channel, says `online` and starts the task that serves it. Needs a tokio runtime.
     pub(crate) fn new(taken: Taken) -> io::Result<Self> {
-        let link = Link::new(taken.channel, Limits::default())?;
+        let link = Link::new(taken.channel, taken.serialization, Limits::default())?;
         let watched = watch(link.as_fd().try_clone_to_owned()?, Interest::READABLE | Interest::WRITABLE)?;
         let (sender, receiver) = mpsc::channel(MESSAGES);
         let inner = Inner {
@@ -216,12 +217,11 @@ impl Worker {
         message: &T,
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
-        let json = serde_json::to_string(message)?;
         self.shared.with(|inner| {
-            let Some(link) = inner.link.as_mut() else {
-                return Err(SendError::Refused { reason: SendErrorReason::Closed, handle });
-            };
-            link.post(&json, handle)
+            let Some(link) = inner.link.as_mut() else { return Err(SendError::closed(handle)) };
+            let payload = Payload::of(link.session.serialization(), message);
+            let (payload, handle) = SendError::check(payload, handle)?;
+            link.post(&payload, handle)
         })
     }
 
@@ -346,9 +346,9 @@ impl Inner {
             } else if let Some(event) = self.link.as_mut().and_then(|link| link.session.poll_event()) {
                 match event {
                     Event::Cluster { message, handle } => self.machine.handle(message, handle),
-                    Event::Message { json, handle } => {
+                    Event::Message { payload, handle } => {
                         // Nobody takes them, it seems.
-                        let message = Message::new(json, handle.map(|(_, fd)| fd));
+                        let message = Message::new(payload, handle.map(|(_, fd)| fd));
                         if self.messages.try_send(message).is_err() {
                             tracing::warn!("a message of the primary is lost: {MESSAGES} wait for recv()");
                         }
@@ -371,7 +371,7 @@ impl Inner {
                 message.write(&mut self.json);
                 if let (Some(link), Ok(json)) = (&mut self.link, std::str::from_utf8(&self.json)) {
                     // A closed channel has its own event.
-                    let _ = link.session.send(json, None);
+                    let _ = link.session.send_json(json, None);
                 }
             }
             Effect::Opened { listen, socket, sockname } => {

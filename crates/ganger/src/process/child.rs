@@ -46,6 +46,8 @@ pub enum Event {
     Spawn,
     /// It sent a message.
     Message(Message),
+    /// A socket that was sent to it did not arrive: see [`Received::Undelivered`].
+    Undelivered(Handle),
     /// Something went wrong that is not the end of it.
     Error(ChildError),
     /// Its channel is closed, by either side. No message follows.
@@ -154,7 +156,9 @@ impl Child {
             pipes,
             watch: watch(process.pidfd().clone(), Interest::READABLE)?,
             process,
-            channel: channel.map(Channel::new).transpose()?,
+            channel: channel
+                .map(|socket| Channel::with_serialization(socket, command.serialization))
+                .transpose()?,
             open,
             interventions,
             limits,
@@ -336,6 +340,7 @@ impl Child {
             received = received => match received {
                 Some(Received::Message(message)) => self.events.push_back(Event::Message(message)),
                 Some(Received::Fault(fault)) => self.error(ChildError::Fault(fault)),
+                Some(Received::Undelivered(handle)) => self.events.push_back(Event::Undelivered(handle)),
                 None => {
                     self.channel = None;
                     self.events.push_back(Event::Disconnect);

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use ganger_proto::Serialization;
 use tokio_util::sync::CancellationToken;
 
 use super::{Stdio, stdio::STANDARD};
@@ -52,6 +53,7 @@ pub struct Command {
     pub(super) max_buffer: usize,
     pub(super) input: Option<Vec<u8>>,
     pub(super) cancellation: Option<CancellationToken>,
+    pub(super) serialization: Serialization,
     pub(super) exec_path: Option<OsString>,
     pub(super) exec_argv: Vec<OsString>,
 }
@@ -117,6 +119,7 @@ impl Command {
             max_buffer: MAX_BUFFER,
             input: None,
             cancellation: None,
+            serialization: Serialization::Json,
             exec_path: None,
             exec_argv: Vec::new(),
         }
@@ -301,6 +304,12 @@ impl Command {
     /// A token that sends it the kill signal when it is cancelled: Node's `AbortSignal`.
     pub fn cancellation(&mut self, token: CancellationToken) -> &mut Self {
         self.cancellation = Some(token);
+        self
+    }
+
+    /// How values are written on its channel. Default: [`Serialization::Json`], as in Node.
+    pub fn serialization(&mut self, serialization: Serialization) -> &mut Self {
+        self.serialization = serialization;
         self
     }
 

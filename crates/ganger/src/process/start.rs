@@ -239,7 +239,7 @@ impl Command {
         }
         if let Some(number) = channel {
             set(node::CHANNEL_FD.as_ref(), Some(number.to_string().into()));
-            set(node::CHANNEL_SERIALIZATION_MODE.as_ref(), Some("json".into()));
+            set(node::CHANNEL_SERIALIZATION_MODE.as_ref(), Some(self.serialization.name().into()));
         }
         env
     }

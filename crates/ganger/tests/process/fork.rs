@@ -141,7 +141,7 @@ async fn unread_messages() {
     let mut next = 0;
     while let Some(event) = child.next().await {
         if let Event::Message(message) = event {
-            assert_eq!(message.parse::<Value>().unwrap(), next);
+            assert_eq!(message.parse::<Value>().unwrap()[0], next);
             next += 1;
         }
     }

@@ -129,7 +129,7 @@ pub(crate) fn play(part: &str) {
             // In either order; asked again, the role is the same.
             let role = ganger::ipc::role().unwrap();
             assert_eq!(ganger::ipc::role().unwrap(), role);
-            let mut parent = ganger::ipc::parent().unwrap().expect("a channel");
+            let parent = ganger::ipc::parent().unwrap().expect("a channel");
             parent.send(&json!([role, env::args().nth(1)])).unwrap();
             return;
         }
@@ -206,7 +206,7 @@ async fn act(part: &str, mut parent: Channel) {
         "say hello" => assert!(parent.send("hello").unwrap()),
         "send 5000" => {
             for number in 0..5000 {
-                parent.send(&number).unwrap();
+                parent.send(&json!([number, "x".repeat(100)])).unwrap();
             }
             leave(parent).await;
         }

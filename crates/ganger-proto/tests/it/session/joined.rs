@@ -90,7 +90,7 @@ impl Joined {
         let attachment =
             |order| Attachment { handle: number, kind: HandleKind::NetNative, tag: number.into(), order };
         let message = Outgoing::new(number, padding, order);
-        let outcome = end.session.send(&message.json, order.map(attachment));
+        let outcome = end.session.send_json(&message.json, order.map(attachment));
         if end.life == Life::Open && !end.disconnecting {
             assert!(outcome.is_ok(), "{outcome:?}");
             end.sent.extend(order.map(|_| (number, Outcome::Unknown)));

@@ -3,7 +3,7 @@
 use ganger_proto::{
     Session,
     node::{HANDLE_ACK, HANDLE_NACK, HandleKind},
-    session::{Attachment, Event, Fault, Limits, Order, SendErrorReason},
+    session::{Attachment, Event, Fault, Limits, Order, Payload, SendErrorReason},
 };
 
 const HANDLE: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
@@ -33,16 +33,16 @@ fn written(session: &mut Session<u32>) -> String {
 }
 
 fn plain(json: &str) -> Event<u32> {
-    Event::Message { json: json.into(), handle: None }
+    Event::Message { payload: Payload::Json(json.into()), handle: None }
 }
 
 fn with_handle(json: &str, handle: u32) -> Event<u32> {
-    Event::Message { json: json.into(), handle: Some((HandleKind::NetNative, handle)) }
+    Event::Message { payload: Payload::Json(json.into()), handle: Some((HandleKind::NetNative, handle)) }
 }
 
 fn send(session: &mut Session<u32>, handle: u32, order: Order) {
     let attachment = Attachment { handle, kind: HandleKind::NetNative, tag: handle.into(), order };
-    assert!(session.send("1", Some(attachment)).is_ok());
+    assert!(session.send_json("1", Some(attachment)).is_ok());
 }
 
 /// What the lines come to, with `handles` beside them, and what is answered.
@@ -168,12 +168,12 @@ fn an_end_in_the_middle_of_a_line_is_told() {
 fn a_peer_that_does_not_read_is_not_written_to_for_ever() {
     let mut session = session();
     let big = format!("\"{}\"", "x".repeat(700));
-    assert!(session.send(&big, None).is_ok());
+    assert!(session.send_json(&big, None).is_ok());
     let attachment = Attachment { handle: 3, kind: HandleKind::NetNative, tag: 3, order: Order::Barrier };
-    let refused = session.send(&big, Some(attachment)).unwrap_err();
+    let refused = session.send_json(&big, Some(attachment)).unwrap_err();
     assert_eq!((refused.reason, refused.handle), (SendErrorReason::QueueFull, Some(3)));
     written(&mut session);
-    assert!(session.send(&big, None).is_ok());
+    assert!(session.send_json(&big, None).is_ok());
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Primary {
         self.json.clear();
         message.write(&mut self.json);
         let json = std::str::from_utf8(&self.json).unwrap_or_default();
-        match link.session.send(json, attachment) {
+        match link.session.send_json(json, attachment) {
             Ok(_) => {
                 self.dirty.push(id);
                 None

@@ -1,0 +1,180 @@
+//! What goes out: messages and handles become bytes and descriptors, in Node's order.
+
+use super::{
+    Attachment, Event, Fault, Flow, Frame, HIGH_WATER_MARK, Held, MAX_RETRANSMISSIONS, Order, Payload,
+    Pending, Phase, SendError, SendErrorReason, Serialization, Session, Transmit,
+};
+use crate::{
+    node::{self, advanced},
+    wire::frames,
+};
+
+impl<H> Session<H> {
+    /// Queues a message, and the handle that travels with it. A payload in the other serialization is refused, and
+    /// so is an empty one without a handle.
+    pub fn send(
+        &mut self,
+        payload: &Payload,
+        attachment: Option<Attachment<H>>,
+    ) -> Result<Flow, SendError<H>> {
+        if payload.serialization() != self.serialization() || (payload.is_empty() && attachment.is_none()) {
+            return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
+        }
+        self.queue(payload.as_bytes(), attachment)
+    }
+
+    /// Queues JSON, in whatever serialization the channel has: for the cluster's own messages.
+    pub fn send_json(&mut self, json: &str, attachment: Option<Attachment<H>>) -> Result<Flow, SendError<H>> {
+        if self.serialization() == Serialization::Json {
+            return self.queue(json.as_bytes(), attachment);
+        }
+        match Payload::of_json(Serialization::Advanced, json) {
+            Ok(payload) => self.queue(payload.as_bytes(), attachment),
+            Err(_) => Err(SendError::new(SendErrorReason::Unspeakable, attachment)),
+        }
+    }
+
+    fn queue(&mut self, message: &[u8], attachment: Option<Attachment<H>>) -> Result<Flow, SendError<H>> {
+        if self.phase != Phase::Connected {
+            return Err(SendError::new(SendErrorReason::Closed, attachment));
+        }
+        if self.queued + message.len() > self.limits.queue {
+            return Err(SendError::new(SendErrorReason::QueueFull, attachment));
+        }
+        if self.held.is_empty() && self.may_leave(attachment.as_ref()) {
+            self.emit(message, attachment);
+        } else {
+            self.queued += message.len();
+            self.held.push_back(Held { message: message.into(), attachment });
+        }
+        let full = self.queued >= HIGH_WATER_MARK || self.held.len() > 1;
+        Ok(if full { Flow::Full } else { Flow::Ready })
+    }
+
+    /// What to write next.
+    pub fn poll_transmit(&self) -> Option<Transmit<'_, H>> {
+        let frame = self.out.front()?;
+        let handle = (frame.carries_handle && self.written == 0)
+            .then(|| &self.pending[self.departed].attachment.handle);
+        Some(Transmit { bytes: &frame.bytes[self.written..], handle })
+    }
+
+    /// The first `count` bytes of the last [`Session::poll_transmit`] were written, its handle with them.
+    pub fn transmitted(&mut self, count: usize) {
+        let Some(frame) = self.out.front() else { return };
+        if count > 0 && self.written == 0 && frame.carries_handle {
+            self.departed += 1;
+        }
+        self.written += count;
+        self.queued = self.queued.saturating_sub(count);
+        if self.written == frame.bytes.len() {
+            self.out.pop_front();
+            self.written = 0;
+        }
+    }
+
+    pub(super) fn handle_answer(&mut self, received: bool) {
+        if self.departed == 0 {
+            return self.fault(Fault::UnexpectedAck);
+        }
+        self.departed -= 1;
+        let Some(mut pending) = self.pending.pop_front() else { return };
+        let again =
+            pending.attachment.order == Order::Barrier && pending.retransmissions < MAX_RETRANSMISSIONS;
+        let Attachment { tag, .. } = pending.attachment;
+        match pending.message.take() {
+            _ if received => {
+                self.events.push_back(Event::Delivered { tag, handle: pending.attachment.handle });
+            }
+            Some(message) if again => {
+                self.put_on_wire(&message, pending.attachment, pending.retransmissions + 1);
+            }
+            _ => self.events.push_back(Event::Returned { tag, handle: pending.attachment.handle }),
+        }
+        while self.held.front().is_some_and(|held| self.may_leave(held.attachment.as_ref())) {
+            if let Some(Held { message, attachment }) = self.held.pop_front() {
+                self.queued = self.queued.saturating_sub(message.len());
+                self.emit(&message, attachment);
+            }
+        }
+    }
+
+    /// Whether a message may go out now, given what is unacknowledged.
+    fn may_leave(&self, attachment: Option<&Attachment<H>>) -> bool {
+        let pipelined = |attachment: &Attachment<H>| attachment.order == Order::Pipelined;
+        match self.pending.front() {
+            None => true,
+            // A barrier is alone in `pending`, so the first tells for all.
+            Some(first) => pipelined(&first.attachment) && attachment.is_some_and(pipelined),
+        }
+    }
+
+    fn emit(&mut self, message: &[u8], attachment: Option<Attachment<H>>) {
+        match attachment {
+            Some(attachment) => self.put_on_wire(message, attachment, 0),
+            None => self.append(message),
+        }
+    }
+
+    fn put_on_wire(&mut self, message: &[u8], attachment: Attachment<H>, retransmissions: u32) {
+        let mut bytes = Vec::with_capacity(message.len() + 64);
+        match self.serialization() {
+            Serialization::Json => {
+                node::write_handle(&mut bytes, &attachment.kind, &String::from_utf8_lossy(message));
+                bytes.push(b'\n');
+            }
+            Serialization::Advanced => match advanced::handle(&attachment.kind, message) {
+                Ok(payload) => append_framed(&mut bytes, &payload),
+                // What cannot be read cannot be put into another message; whoever wrote it gets its handle back.
+                Err(_) => {
+                    let Attachment { tag, handle, .. } = attachment;
+                    return self.events.push_back(Event::Returned { tag, handle });
+                }
+            },
+        }
+        self.queued += bytes.len();
+        self.out.push_back(Frame { bytes, carries_handle: true });
+        let message = (attachment.order == Order::Barrier).then(|| message.into());
+        self.pending.push_back(Pending { attachment, message, retransmissions });
+    }
+
+    /// A plain message may share a write with the plain ones before it, never with a handle.
+    fn append(&mut self, message: &[u8]) {
+        let framed = self.serialization() == Serialization::Advanced;
+        let extra = if framed { 4 } else { 1 };
+        self.queued += message.len() + extra;
+        let room = |frame: &Frame| !frame.carries_handle && frame.bytes.len() < HIGH_WATER_MARK;
+        if !self.out.back().is_some_and(room) {
+            let bytes = Vec::with_capacity(message.len() + extra);
+            self.out.push_back(Frame { bytes, carries_handle: false });
+        }
+        let Some(Frame { bytes, .. }) = self.out.back_mut() else { return };
+        if framed {
+            append_framed(bytes, message);
+        } else {
+            bytes.extend_from_slice(message);
+            bytes.push(b'\n');
+        }
+    }
+
+    /// Answers a handle of the peer's; overtakes everything.
+    pub(super) fn answer(&mut self, received: bool) {
+        if self.queued > self.limits.queue {
+            return self.fault(Fault::Deaf { bytes: self.queued });
+        }
+        self.append(match (self.serialization(), received) {
+            (Serialization::Json, true) => node::HANDLE_ACK.as_bytes(),
+            (Serialization::Json, false) => node::HANDLE_NACK.as_bytes(),
+            (Serialization::Advanced, true) => advanced::HANDLE_ACK,
+            (Serialization::Advanced, false) => advanced::HANDLE_NACK,
+        });
+    }
+}
+
+fn append_framed(bytes: &mut Vec<u8>, payload: &[u8]) {
+    // The limit of a session's queue is far below what a length can say.
+    if let Ok(prefix) = frames::prefix(payload) {
+        bytes.extend_from_slice(&prefix);
+        bytes.extend_from_slice(payload);
+    }
+}

@@ -1,0 +1,150 @@
+//! A session and its socket: moves bytes between the two, without waiting. The cluster's loops own theirs
+//! directly.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use ganger_proto::{
+    Payload, Serialization, Session,
+    node::HandleKind,
+    session::{Attachment, Flow, Limits, Order},
+};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::SendError;
+use crate::{
+    handle::{Handle, Kind},
+    sys::{fd, socket},
+};
+
+/// How much is read at once; Node's own size.
+pub(crate) const READ_SIZE: usize = 64 << 10;
+/// So many reads in a row before others have their turn. libuv takes 32, for whom nobody else waits.
+const READS: usize = 4;
+
+/// A session and its socket.
+#[derive(Debug)]
+pub(crate) struct Link<H> {
+    pub(crate) session: Session<H>,
+    socket: OwnedFd,
+    /// Writing has failed: only what the peer still says is of interest.
+    broken: bool,
+}
+
+/// How far a flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing waits.
+    All,
+    /// The socket is full.
+    Blocked,
+    /// The peer is gone.
+    Broken,
+}
+
+impl<H: AsFd + From<OwnedFd>> Link<H> {
+    /// Takes over our end of a channel.
+    pub(crate) fn new(socket: OwnedFd, serialization: Serialization, limits: Limits) -> io::Result<Self> {
+        fd::set_nonblocking(&socket)?;
+        fd::set_cloexec(&socket, true)?;
+        let session = Session::with_serialization(serialization, limits);
+        Ok(Self { session, socket, broken: false })
+    }
+
+    /// Reads what is there into the session, by way of the loop's one buffer. Returns how many bytes it was.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
+        let mut handles = Vec::new();
+        let mut total = 0;
+        for _ in 0..READS {
+            match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
+                Ok(received) if received.bytes > 0 => {
+                    total += received.bytes;
+                    let with_handles = !handles.is_empty();
+                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
+                    // A read stops after a descriptor, otherwise only where there is no more.
+                    if received.bytes < buffer.len() && !with_handles {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => {
+                    self.session.handle_eof();
+                    break;
+                }
+            }
+        }
+        total
+    }
+
+    /// How many bytes wait to be read.
+    pub(crate) fn unread(&self) -> usize {
+        rustix::io::ioctl_fionread(&self.socket)
+            .ok()
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(0)
+    }
+
+    /// Whether something can be read, or the end of the stream.
+    pub(crate) fn more_to_read(&self) -> bool {
+        let socket = self.socket.as_fd();
+        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Flushed {
+        while let Some(transmit) = self.session.poll_transmit().filter(|_| !self.broken) {
+            let handle = transmit.handle.map(AsFd::as_fd);
+            match socket::send(self.socket.as_fd(), transmit.bytes, handle) {
+                Ok(count) => self.session.transmitted(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                // Too many descriptors are on their way (ETOOMANYREFS): it goes on after the next ACK.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::TOOMANYREFS.raw_os_error()) => {
+                    return Flushed::All;
+                }
+                // The peer is gone; its end of the stream will be read in its turn.
+                Err(_) => self.broken = true,
+            }
+        }
+        if self.broken { Flushed::Broken } else { Flushed::All }
+    }
+}
+
+impl Link<OwnedFd> {
+    /// Queues a user's message with what travels with it.
+    pub(crate) fn post(&mut self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        let attachment = handle.map(|handle| Attachment {
+            kind: wire_kind(&handle),
+            handle: OwnedFd::from(handle),
+            tag: 0,
+            order: Order::Barrier,
+        });
+        let flow = self.session.send(payload, attachment).map_err(|error| SendError::Refused {
+            reason: error.reason,
+            handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
+        })?;
+        Ok(flow == Flow::Ready)
+    }
+}
+
+/// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
+/// it (`handleConversion` in `lib/internal/child_process.js`).
+fn wire_kind(handle: &Handle) -> HandleKind {
+    match handle.kind() {
+        Kind::TcpListener | Kind::UnixListener => HandleKind::NetServer,
+        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: None },
+        Kind::Udp => {
+            let address = socket::local_addr(handle).ok().flatten();
+            HandleKind::DgramSocket { v6: address.is_some_and(|address| address.is_ipv6()) }
+        }
+        Kind::UnixDatagram | Kind::Other => HandleKind::NetNative,
+    }
+}
+
+impl<H> AsFd for Link<H> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
