@@ -31,7 +31,16 @@ struct Outcome {
     at_least: f64,
     to: &'static str,
     ratio: Ratio,
-    missed: bool,
+    verdict: Verdict,
+}
+
+/// A target is reached by the median, and missed only if the whole interval lies below it.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Reached,
+    Uncertain,
+    Missed,
 }
 
 #[derive(Serialize)]
@@ -87,8 +96,13 @@ impl Outcome {
     fn new(target: &Target, contenders: &[&'static str], samples: &[Vec<Sample>]) -> Option<Self> {
         let of = |name| contenders.iter().position(|contender| *contender == name).map(|at| &samples[at]);
         let ratio = Ratio::new(of(target.contender)?, of(target.to)?);
-        let missed = ratio.high < target.at_least;
-        Some(Self { contender: target.contender, at_least: target.at_least, to: target.to, ratio, missed })
+        let Target { contender, at_least, to } = *target;
+        let verdict = match () {
+            () if ratio.median >= at_least => Verdict::Reached,
+            () if ratio.high >= at_least => Verdict::Uncertain,
+            () => Verdict::Missed,
+        };
+        Some(Self { contender, at_least, to, ratio, verdict })
     }
 }
 
@@ -158,8 +172,12 @@ impl fmt::Display for Report {
         if !targets.is_empty() {
             writeln!(f)?;
         }
-        for Outcome { contender, at_least, to, ratio: Ratio { median, low, high }, missed } in targets {
-            let verdict = if *missed { "MISSED" } else { "reached" };
+        for Outcome { contender, at_least, to, ratio: Ratio { median, low, high }, verdict } in targets {
+            let verdict = match verdict {
+                Verdict::Reached => "reached",
+                Verdict::Uncertain => "uncertain",
+                Verdict::Missed => "MISSED",
+            };
             let wanted = format!("{contender} at least {at_least:.2} × {to}");
             writeln!(f, "{wanted:44}  {median:.3} ({low:.3} – {high:.3})  {verdict}")?;
         }

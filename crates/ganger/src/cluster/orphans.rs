@@ -38,7 +38,7 @@ impl Orphans {
         }
     }
 
-    pub(super) fn look(&mut self, ours: impl Fn(i32) -> bool) {
-        self.look_at = self.strangers.look(ours).then(|| clock::now() + GRACE);
+    pub(super) fn look(&mut self) {
+        self.look_at = self.strangers.look().then(|| clock::now() + GRACE);
     }
 }

@@ -285,9 +285,7 @@ impl Primary {
 
     /// Kills a worker with its process group, at once.
     pub fn kill_group(&self, id: WorkerId) -> bool {
-        // It may have left its group.
-        let kill = |process: &Process| process.kill_group(KILL).is_ok() | process.kill(KILL).is_ok();
-        self.workers.get(&id).is_some_and(|worker| kill(&worker.process))
+        self.workers.get(&id).is_some_and(|worker| worker.process.kill_all(KILL).is_ok())
     }
 
     /// Whether somebody is about to fill a vacant slot. While it is so, sockets that nobody holds stay open
@@ -337,8 +335,7 @@ impl Primary {
                 },
                 () = clock::at(self.timeout()) => self.handle_timeout(),
                 () = self.orphans.due() => {
-                    let workers = &self.workers;
-                    self.orphans.look(|pid| workers.values().any(|worker| worker.info.pid == pid));
+                    self.orphans.look();
                 }
             }
             self.handle_readiness();

@@ -15,7 +15,7 @@ use rustix::{
 use super::{
     Captured, Command, ExecError, Exit, Failure, SpawnError,
     error::{Invalid, Reason},
-    running::Process,
+    running::{Process, refused},
     start::Started,
 };
 use crate::clock;
@@ -52,10 +52,12 @@ impl Command {
     ///
     /// # Errors
     /// [`SpawnError`] if it could not be started. That it failed is no error here.
+    ///
+    /// Who ignores the kill signal, or may not be signalled, is waited for all the same, as in Node.
     pub fn spawn_sync(&self) -> Result<Finished, SpawnError> {
         if self.wants_channel() {
             let invalid = Reason::Invalid(Invalid::ChannelInSync);
-            return Err(self.error(self.cmd().into(), &[], invalid));
+            return Err(self.error(self.named(), &self.args, invalid));
         }
         let deadline = self.timeout.map(|timeout| clock::now() + timeout);
         let Started { process, ends, .. } = self.start()?;
@@ -77,7 +79,7 @@ impl Command {
     /// [`ExecError`] unless its exit code is 0, with all that it wrote.
     pub fn exec_sync(&self) -> Result<Captured, ExecError> {
         let finished =
-            self.spawn_sync().map_err(|error| ExecError::new(self.cmd(), Failure::Spawn(error.into())))?;
+            self.spawn_sync().map_err(|error| ExecError::new(self, Failure::Spawn(error.into())))?;
         let Finished { exit, mut output, failure, .. } = finished;
         let mut take = |number| output.get_mut(number).and_then(Option::take).unwrap_or_default();
         let (stdout, stderr): (Captured, Captured) = (take(1), take(2));
@@ -88,9 +90,15 @@ impl Command {
         let killed = failure.is_some();
         match failure.or((exit != Exit::Code(0)).then_some(Failure::Exit)) {
             None => Ok(stdout),
-            Some(failure) => {
-                Err(ExecError { cmd: self.cmd(), failure, exit: Some(exit), killed, stdout, stderr })
-            }
+            Some(failure) => Err(ExecError {
+                cmd: self.cmd(),
+                cwd: self.cwd.as_deref().map(Into::into),
+                failure,
+                exit: Some(exit),
+                killed,
+                stdout,
+                stderr,
+            }),
         }
     }
 }
@@ -105,6 +113,8 @@ struct Wait<'a> {
     /// Our ends of its outputs by number, as long as they are open.
     streams: Vec<Option<OwnedFd>>,
     outputs: Vec<Option<Vec<u8>>>,
+    /// How much that is.
+    total: usize,
     deadline: Option<ganger_proto::Time>,
     exit: Option<Exit>,
     failure: Option<Failure>,
@@ -122,6 +132,7 @@ impl<'a> Wait<'a> {
             written: 0,
             streams,
             outputs,
+            total: 0,
             deadline: None,
             exit: None,
             failure: None,
@@ -197,11 +208,12 @@ impl<'a> Wait<'a> {
                 retry_on_intr(|| rustix::io::read(stream.as_fd(), rustix::buffer::spare_capacity(output)));
             match read {
                 Ok(0) | Err(Errno::CONNRESET) => self.streams[number] = None,
-                Ok(_) if output.len() > self.command.max_buffer => {
-                    let stream = if number == 1 { "stdout" } else { "stderr" };
-                    self.end(Failure::MaxBuffer { stream, blocking: true });
+                Ok(count) => {
+                    self.total += count;
+                    if self.total > self.command.max_buffer {
+                        self.end(Failure::NoBuffers);
+                    }
                 }
-                Ok(_) => {}
                 Err(Errno::AGAIN) => break,
                 Err(errno) => return Err(errno.into()),
             }
@@ -212,8 +224,9 @@ impl<'a> Wait<'a> {
     /// Ends it before its time: from now on only its end is waited for.
     fn end(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
-        // Who has ended by itself needs no signal.
-        let _ = self.process.kill_all(self.command.kill_signal);
+        if let Some(refused) = refused(self.process.kill_all(self.command.kill_signal)) {
+            self.failure = Some(Failure::Io(refused));
+        }
         self.stdin = None;
         self.streams.iter_mut().for_each(|stream| *stream = None);
     }

@@ -20,14 +20,15 @@ use std::{
     task::{Context, Poll},
 };
 
+use ganger_proto::Value;
 use serde::Serialize;
 use tokio::io::{AsyncRead, Interest, ReadBuf, unix::AsyncFd};
 
 use super::{
     ChildOutput, ChildPipe, ChildStdin, Command, Exit, Killer, SpawnError,
-    limits::{Interventions, Limits},
+    limits::{Interventions, Limits, Terms},
     reaper,
-    running::Process,
+    running::{Process, refused},
     start::Started,
     stdio::STANDARD,
     stream::Open,
@@ -66,6 +67,9 @@ pub enum ChildError {
     /// Its [token](Command::cancellation) was cancelled, and it was sent the kill signal: Node's `ABORT_ERR`.
     #[error("the child was aborted")]
     Aborted,
+    /// Its time limit had passed or its token was cancelled, and it may not be signalled (`EPERM`): it goes on.
+    #[error("the child cannot be ended before its time: {0}")]
+    Kill(#[source] io::Error),
     /// It broke a rule of the channel.
     #[error("the child is not understood: {0}")]
     Fault(Fault),
@@ -94,6 +98,8 @@ pub struct Child {
     interventions: Arc<Interventions>,
     limits: Option<Limits>,
     events: VecDeque<Event>,
+    /// How many bytes of messages are among them.
+    kept: usize,
     state: State,
     killed: bool,
     /// What it gets when it is dropped.
@@ -118,11 +124,13 @@ impl Command {
     /// [`SpawnError`]; nothing of the process is left.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime; with a time limit, in one without a clock.
     pub fn spawn(&self) -> Result<Child, SpawnError> {
+        // First, since it may panic.
+        let terms = Terms::of(self);
         let started = self.start()?;
         let process = started.process.clone();
-        Child::new(self, started).map_err(|source| {
+        Child::new(self, terms, started).map_err(|source| {
             process.end();
             self.failed(source)
         })
@@ -130,7 +138,7 @@ impl Command {
 }
 
 impl Child {
-    fn new(command: &Command, started: Started) -> io::Result<Self> {
+    fn new(command: &Command, terms: Terms, started: Started) -> io::Result<Self> {
         let Started { process, ends, channel, program, args } = started;
         let open = Arc::new(Open::default());
         let interventions = Arc::new(Interventions::default());
@@ -142,13 +150,7 @@ impl Child {
         let further = ends.map(|end| end.map(|end| ChildPipe::new(end, &open)).transpose());
         let pipes =
             [const { None }; STANDARD].map(Ok).into_iter().chain(further).collect::<io::Result<_>>()?;
-        let limits = Limits::start(
-            &process,
-            &interventions,
-            command.timeout,
-            command.cancellation.clone(),
-            command.kill_signal,
-        );
+        let limits = Limits::start(terms, &process, &interventions);
         Ok(Self {
             stdin,
             stdout,
@@ -163,6 +165,7 @@ impl Child {
             interventions,
             limits,
             events: VecDeque::from([Event::Spawn]),
+            kept: 0,
             state: State::Running,
             killed: false,
             drop_signal: command.kill_on_drop.then_some(command.kill_signal),
@@ -232,7 +235,8 @@ impl Child {
         Killer(self.process.clone())
     }
 
-    /// Takes one of its pipes above 2.
+    /// Takes one of its pipes above 2. As long as it is neither read to its end nor dropped, it counts as open for
+    /// [`Event::Close`].
     pub fn take_pipe(&mut self, number: usize) -> Option<ChildPipe> {
         self.pipes.get_mut(number)?.take()
     }
@@ -265,6 +269,17 @@ impl Child {
         }
     }
 
+    /// Sends it a value of JavaScript's: see [`Channel::send_value`].
+    ///
+    /// # Errors
+    /// As [`Channel::send_value`]; also if it has no channel.
+    pub fn send_value(&mut self, value: &Value, handle: Option<Handle>) -> Result<bool, SendError> {
+        match &mut self.channel {
+            Some(channel) => channel.send_value(value, handle),
+            None => Err(SendError::closed(handle)),
+        }
+    }
+
     /// Waits until all messages are with the kernel: see [`Channel::flush`].
     ///
     /// # Errors
@@ -292,7 +307,7 @@ impl Child {
     /// What happens next; none after [`Event::Close`]. Can be dropped and called again.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.take_event() {
                 return Some(event);
             }
             if matches!(self.state, State::Closed(_)) {
@@ -303,8 +318,8 @@ impl Child {
     }
 
     /// Waits until it has ended, and says how. A stdin that is still here is closed first, as it would wait for it.
-    /// Its output is not read: a child with more of it than a pipe holds waits for a reader. Its events are kept
-    /// for [`Child::next`]. Can be dropped and called again.
+    /// Its output is not read: a child with more of it than a pipe holds waits for a reader. Its events are kept for
+    /// [`Child::next`], up to 64 MiB of messages; a child that sends more waits as well. Can be dropped and called again.
     ///
     /// # Errors
     /// If somebody else has waited for it.
@@ -327,7 +342,7 @@ impl Child {
         }
         let running = self.state == State::Running;
         // Who only waits does not collect messages without end; of the dead there are no more than were sent.
-        let listens = !running || self.events.len() < EVENTS;
+        let listens = !running || self.kept < KEPT;
         let received = async {
             match &mut self.channel {
                 Some(channel) if listens => channel.recv().await,
@@ -338,7 +353,10 @@ impl Child {
         tokio::select! {
             biased;
             received = received => match received {
-                Some(Received::Message(message)) => self.events.push_back(Event::Message(message)),
+                Some(Received::Message(message)) => {
+                    self.kept += message.payload().as_bytes().len();
+                    self.events.push_back(Event::Message(message));
+                }
                 Some(Received::Fault(fault)) => self.error(ChildError::Fault(fault)),
                 Some(Received::Undelivered(handle)) => self.events.push_back(Event::Undelivered(handle)),
                 None => {
@@ -346,7 +364,7 @@ impl Child {
                     self.events.push_back(Event::Disconnect);
                 }
             },
-            () = self.interventions.happened(), if self.limits.is_some() => self.tell_of_abort(),
+            () = self.interventions.happened(), if self.limits.is_some() => self.tell_of_interventions(),
             exit = ended(&self.watch, &self.process), if running => self.handle_exit(exit),
             () = drained, if !running => {}
             () = self.open.fewer(), if !running => {}
@@ -369,16 +387,19 @@ impl Child {
     }
 
     fn handle_exit(&mut self, exit: io::Result<Exit>) {
-        self.tell_of_abort();
+        self.tell_of_interventions();
         self.stdin = None;
         let exit = exit.map_err(|error| self.error(ChildError::Lost(error))).ok();
         self.state = State::Exited(exit);
         self.events.extend(exit.map(Event::Exit));
     }
 
-    fn tell_of_abort(&mut self) {
+    fn tell_of_interventions(&mut self) {
         if self.interventions.take_aborted() {
             self.error(ChildError::Aborted);
+        }
+        if let Some(refused) = self.interventions.take_refused() {
+            self.error(ChildError::Kill(refused));
         }
     }
 
@@ -388,7 +409,11 @@ impl Child {
 
     /// What has happened and was not told yet.
     pub(super) fn take_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front()?;
+        if let Event::Message(message) = &event {
+            self.kept -= message.payload().as_bytes().len();
+        }
+        Some(event)
     }
 
     /// Whether the time limit has passed, be it that only the streams are still open.
@@ -396,10 +421,11 @@ impl Child {
         self.interventions.expired()
     }
 
-    /// Ends it before its time, with all that is its own.
-    pub(super) fn end(&mut self, signal: i32) {
-        // Who has ended by itself needs no signal.
-        self.killed |= self.process.kill_all(signal).is_ok();
+    /// Ends it before its time, with all that is its own. The error is a refusal.
+    pub(super) fn end(&mut self, signal: i32) -> Option<io::Error> {
+        let sent = self.process.kill_all(signal);
+        self.killed |= sent.is_ok();
+        refused(sent)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -464,5 +490,5 @@ fn drain_one(cx: &mut Context<'_>, stream: &mut Option<impl AsyncRead + Unpin>) 
     }
 }
 
-/// So many events are kept for who does not look at them.
-const EVENTS: usize = 1024;
+/// So many bytes of messages are kept for who does not look at them.
+const KEPT: usize = 64 << 20;

@@ -280,15 +280,15 @@ impl Command {
         self
     }
 
-    /// Whether it is killed, by `SIGKILL`, when its [`Child`](super::Child) is dropped. Default: it goes on, and
-    /// leaves no zombie.
+    /// Whether it is sent the kill signal when its [`Child`](super::Child) is dropped; `SIGTERM`, the default one, it may
+    /// ignore. Default: it goes on, and leaves no zombie.
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
         self.kill_on_drop = kill;
         self
     }
 
-    /// How many bytes of stdout, and of stderr, are collected before it is sent the kill signal; `usize::MAX` for
-    /// any number. Default: 1 MiB.
+    /// How many bytes of stdout, and of stderr, are collected before it is sent the kill signal; in the blocking forms,
+    /// of all streams together. `usize::MAX` for any number. Default: 1 MiB.
     pub fn max_buffer(&mut self, bytes: usize) -> &mut Self {
         self.max_buffer = bytes;
         self
@@ -313,13 +313,15 @@ impl Command {
         self
     }
 
-    /// What a forked script runs under. Default: `node`. An executable is then run under it too.
+    /// What a forked script runs under. Default: `node`. An executable is then run under it too. No effect on a
+    /// [`fork_self`](Command::fork_self).
     pub fn exec_path(&mut self, path: impl Into<OsString>) -> &mut Self {
         self.exec_path = Some(path.into());
         self
     }
 
-    /// Options of what a forked script runs under; they stand before the script.
+    /// Options of what a forked script runs under; they stand before the script. No effect where nothing runs under
+    /// anything.
     pub fn exec_argv<A: Into<OsString>>(&mut self, args: impl IntoIterator<Item = A>) -> &mut Self {
         self.exec_argv = args.into_iter().map(Into::into).collect();
         self

@@ -1,6 +1,11 @@
 //! What can go wrong with a child: in Node's codes for programs, in words for people.
 
-use std::{ffi::OsString, fmt, io, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{Captured, Exit};
 use crate::sys::{errno::errno_name, pidfd::signal_name, spawn::Step};
@@ -47,7 +52,7 @@ pub enum Invalid {
     /// It is the number that means "nobody".
     #[error("{0} is no {1}")]
     Id(u32, &'static str),
-    /// Neither a signal nor 0.
+    /// No signal is meant by it.
     #[error("{0} is no signal")]
     Signal(i32),
     /// A process has one channel at most.
@@ -177,7 +182,9 @@ impl Invalid {
 #[non_exhaustive]
 pub struct ExecError {
     /// The command line.
-    pub cmd: String,
+    pub cmd: Box<str>,
+    /// Its working directory, if one was asked for.
+    pub cwd: Option<Box<Path>>,
     /// What happened.
     pub failure: Failure,
     /// How it ended; `None` if it was not started, or goes on (after a cancellation).
@@ -205,12 +212,13 @@ pub enum Failure {
     MaxBuffer {
         /// `stdout` or `stderr`.
         stream: &'static str,
-        /// Whether it was a blocking form, whose code is another one.
-        blocking: bool,
     },
+    /// In a blocking form: it wrote more than [`Command::max_buffer`](super::Command::max_buffer) to all its
+    /// streams together, and was sent the kill signal.
+    NoBuffers,
     /// Its [token](super::Command::cancellation) was cancelled, and it was sent the kill signal.
     Aborted,
-    /// Reading from it or waiting for it failed.
+    /// Reading from it, waiting for it or signalling it failed.
     Io(io::Error),
 }
 
@@ -221,8 +229,8 @@ impl Failure {
             Self::Exit => None,
             Self::Spawn(error) => Some(error.code()),
             Self::TimedOut(_) => Some("ETIMEDOUT"),
-            Self::MaxBuffer { blocking: false, .. } => Some("ERR_CHILD_PROCESS_STDIO_MAXBUFFER"),
-            Self::MaxBuffer { blocking: true, .. } => Some("ENOBUFS"),
+            Self::MaxBuffer { .. } => Some("ERR_CHILD_PROCESS_STDIO_MAXBUFFER"),
+            Self::NoBuffers => Some("ENOBUFS"),
             Self::Aborted => Some("ABORT_ERR"),
             Self::Io(error) => Some(error.raw_os_error().and_then(errno_name).unwrap_or("UNKNOWN")),
         }
@@ -233,8 +241,8 @@ impl Failure {
         match self {
             Self::Spawn(error) => error.errno(),
             Self::TimedOut(_) => Some(libc::ETIMEDOUT),
-            Self::MaxBuffer { blocking: true, .. } => Some(libc::ENOBUFS),
-            Self::MaxBuffer { blocking: false, .. } | Self::Exit | Self::Aborted => None,
+            Self::NoBuffers => Some(libc::ENOBUFS),
+            Self::MaxBuffer { .. } | Self::Exit | Self::Aborted => None,
             Self::Io(error) => error.raw_os_error(),
         }
     }
@@ -246,7 +254,8 @@ impl fmt::Display for Failure {
             Self::Spawn(error) => error.fmt(f),
             Self::Exit => f.write_str("it failed"),
             Self::TimedOut(limit) => write!(f, "it was not done within {limit:?} (ETIMEDOUT)"),
-            Self::MaxBuffer { stream, .. } => write!(f, "{stream} maxBuffer length exceeded"),
+            Self::MaxBuffer { stream } => write!(f, "{stream} maxBuffer length exceeded"),
+            Self::NoBuffers => f.write_str("it wrote more than maxBuffer allows (ENOBUFS)"),
             Self::Aborted => f.write_str("it was aborted (ABORT_ERR)"),
             Self::Io(error) => error.fmt(f),
         }
@@ -257,6 +266,11 @@ impl ExecError {
     /// [`Failure::code`].
     pub fn code(&self) -> Option<&'static str> {
         self.failure.code()
+    }
+
+    /// [`Failure::errno`].
+    pub fn errno(&self) -> Option<i32> {
+        self.failure.errno()
     }
 
     /// The exit code, if that is how it ended.

@@ -3,6 +3,7 @@
 use std::{
     future::{IntoFuture, pending},
     io,
+    path::Path,
     pin::{Pin, pin},
     time::Duration,
 };
@@ -29,7 +30,7 @@ pub struct Output {
 ///
 /// It resolves when the command has ended and both streams are closed: with what it wrote if its exit code was 0,
 /// and with an [`ExecError`] otherwise. Where the kill signal was sent, what others hold of the streams is not
-/// waited for; the command itself is. After a cancellation nothing is waited for.
+/// waited for; the command itself is. After a cancellation, and where the signal is refused, nothing is waited for.
 #[derive(Debug)]
 #[must_use = "its output is collected while it is awaited"]
 pub struct Exec {
@@ -42,7 +43,8 @@ pub struct Exec {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    cmd: String,
+    cmd: Box<str>,
+    cwd: Option<Box<Path>>,
     input: Vec<u8>,
     max_buffer: usize,
     timeout: Duration,
@@ -51,7 +53,7 @@ struct Running {
 
 impl Command {
     /// Starts it, to collect what it writes: Node's `execFile`, and for a [command line](Command::shell) `exec`. Its
-    /// stdout and stderr are pipes, whatever else was said of them.
+    /// stdout and stderr are pipes, whatever else was said of them; further pipes are closed.
     ///
     /// That it could not be started is said when the result is awaited.
     ///
@@ -60,13 +62,13 @@ impl Command {
     pub fn exec(&self) -> Exec {
         let mut command = self.clone();
         command.stdout(Stdio::Pipe).stderr(Stdio::Pipe);
-        let cmd = self.cmd();
         match command.spawn() {
             Ok(mut child) => Exec {
                 stdin: child.stdin.take(),
                 running: Ok(Running {
                     child,
-                    cmd,
+                    cmd: self.cmd(),
+                    cwd: self.cwd.as_deref().map(Into::into),
                     input: command.input.unwrap_or_default(),
                     max_buffer: self.max_buffer,
                     timeout: self.timeout.unwrap_or_default(),
@@ -74,27 +76,28 @@ impl Command {
                 }),
             },
             Err(error) => {
-                Exec { stdin: None, running: Err(ExecError::new(cmd, Failure::Spawn(error.into()))) }
+                Exec { stdin: None, running: Err(ExecError::new(self, Failure::Spawn(error.into()))) }
             }
         }
     }
 
     /// The command line, as Node's errors have it.
-    pub(super) fn cmd(&self) -> String {
+    pub(super) fn cmd(&self) -> Box<str> {
         let first = match &self.what {
             What::Program(program) => program.as_os_str(),
             What::Module(module) => module.as_os_str(),
             What::Role(role) => role.as_ref(),
         };
         let words = std::iter::once(first).chain(self.args.iter().map(|arg| arg.as_os_str()));
-        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ").into()
     }
 }
 
 impl ExecError {
-    pub(super) fn new(cmd: String, failure: Failure) -> Self {
+    pub(super) fn new(command: &Command, failure: Failure) -> Self {
         let (stdout, stderr) = Default::default();
-        Self { cmd, failure, exit: None, killed: false, stdout, stderr }
+        let (cmd, cwd) = (command.cmd(), command.cwd.as_deref().map(Into::into));
+        Self { cmd, cwd, failure, exit: None, killed: false, stdout, stderr }
     }
 }
 
@@ -126,6 +129,8 @@ impl Running {
         let input = std::mem::take(&mut self.input);
         let mut writing = pin!(write(stdin, input));
         let mut written = false;
+        // Nobody can read them.
+        self.child.pipes.clear();
         let mut failure = None;
         while !self.child.is_closed() {
             let over = tokio::select! {
@@ -137,19 +142,27 @@ impl Running {
                 }
                 () = self.child.progress() => Ok(None),
             };
-            let over = over.map(|over| over.map(|stream| Failure::MaxBuffer { stream, blocking: false }));
+            let over = over.map(|over| over.map(|stream| Failure::MaxBuffer { stream }));
+            let mut abandoned = false;
             if let Some(over) = over.map_err(Failure::Io).unwrap_or_else(Some) {
                 failure.get_or_insert(over);
-                self.child.end(self.kill_signal);
+                if let Some(refused) = self.child.end(self.kill_signal) {
+                    (failure, abandoned) = (Some(Failure::Io(refused)), true);
+                }
             }
             while let Some(event) = self.child.take_event() {
                 match event {
-                    Event::Error(ChildError::Aborted) => failure = Some(Failure::Aborted),
+                    Event::Error(ChildError::Aborted) => {
+                        (failure, abandoned) = (Some(Failure::Aborted), true);
+                    }
+                    Event::Error(ChildError::Kill(refused)) => {
+                        (failure, abandoned) = (Some(Failure::Io(refused)), true);
+                    }
                     Event::Error(ChildError::Lost(error)) => drop(failure.get_or_insert(Failure::Io(error))),
                     _ => {}
                 }
             }
-            if matches!(failure, Some(Failure::Aborted)) {
+            if abandoned {
                 break;
             }
             if failure.is_some() || self.child.expired() {
@@ -169,7 +182,7 @@ impl Running {
         let Some(failure) = failure else { return Ok(Output { stdout, stderr }) };
         let over = matches!(failure, Failure::MaxBuffer { .. } | Failure::Aborted);
         let killed = self.child.killed() || self.child.expired() || over;
-        Err(ExecError { cmd: self.cmd, failure, exit, killed, stdout, stderr })
+        Err(ExecError { cmd: self.cmd, cwd: self.cwd, failure, exit, killed, stdout, stderr })
     }
 }
 

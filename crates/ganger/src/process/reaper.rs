@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -17,52 +17,65 @@ use crate::sys::poll::{Interest, Poller};
 
 /// Waits for `process` in its owner's place.
 pub(super) fn adopt(process: &Arc<Process>) {
-    if process.is_reaped() || matches!(process.try_wait(), Ok(Some(_)) | Err(_)) {
+    if process.is_reaped() || !matches!(process.try_wait(), Ok(None)) {
         return;
     }
-    // Without a thread or a descriptor it stays until this process ends: there is nobody to tell.
-    if let Some(reaper) = REAPER.get_or_init(|| Reaper::start().ok()) {
-        reaper.watch(process.clone());
-    }
+    let mut orphanage = orphanage();
+    orphanage.unwatched.push(process.clone());
+    // Where a thread or a descriptor is not to be had, they wait for the next one to be adopted.
+    let _ = orphanage.watch();
 }
 
-struct Reaper {
-    poller: Arc<Poller>,
-    orphans: Arc<Mutex<HashMap<u64, Arc<Process>>>>,
+#[derive(Default)]
+struct Orphanage {
+    /// What the thread waits on, once there is one.
+    poller: Option<Arc<Poller>>,
+    watched: HashMap<u64, Arc<Process>>,
+    unwatched: Vec<Arc<Process>>,
 }
 
-impl Reaper {
-    fn start() -> io::Result<Self> {
-        let reaper = Self { poller: Arc::new(Poller::new()?), orphans: Arc::default() };
-        let (poller, orphans) = (reaper.poller.clone(), reaper.orphans.clone());
-        thread::Builder::new().name("ganger-reaper".to_owned()).spawn(move || {
-            let mut ready = Vec::new();
-            loop {
-                let mut fds = [PollFd::new(&*poller, PollFlags::IN)];
-                let _ = rustix::event::poll(&mut fds, None);
-                let _ = poller.wait(&mut ready);
-                for orphan in ready.drain(..) {
-                    let process =
-                        orphans.lock().unwrap_or_else(PoisonError::into_inner).remove(&orphan.token);
-                    if let Some(process) = process {
-                        // Somebody else has waited for it, at worst.
-                        let _ = process.try_wait();
-                        let _ = poller.remove(&**process.pidfd());
-                    }
-                }
+impl Orphanage {
+    fn watch(&mut self) -> io::Result<()> {
+        let poller = match &self.poller {
+            Some(poller) => poller.clone(),
+            None => {
+                let poller = Arc::new(Poller::new()?);
+                let own = poller.clone();
+                thread::Builder::new().name("ganger-reaper".to_owned()).spawn(move || reap(&own))?;
+                self.poller.insert(poller).clone()
             }
-        })?;
-        Ok(reaper)
+        };
+        while let Some(process) = self.unwatched.pop() {
+            // No two children that are not reaped have the same number.
+            let token = u64::from(process.pid().unsigned_abs());
+            if let Err(error) = poller.add(&**process.pidfd(), token, Interest::Read) {
+                self.unwatched.push(process);
+                return Err(error);
+            }
+            self.watched.insert(token, process);
+        }
+        Ok(())
     }
+}
 
-    fn watch(&self, process: Arc<Process>) {
-        // No two children that are not reaped have the same number.
-        let token = u64::from(process.pid().unsigned_abs());
-        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.poller.add(&**process.pidfd(), token, Interest::Read).is_ok() {
-            orphans.insert(token, process);
+/// The thread.
+fn reap(poller: &Poller) {
+    let mut ready = Vec::new();
+    loop {
+        let _ = rustix::event::poll(&mut [PollFd::new(poller, PollFlags::IN)], None);
+        let _ = poller.wait(&mut ready);
+        for orphan in ready.drain(..) {
+            let process = orphanage().watched.remove(&orphan.token);
+            if let Some(process) = process {
+                // Somebody else has waited for it, at worst.
+                let _ = process.try_wait();
+                let _ = poller.remove(&**process.pidfd());
+            }
         }
     }
 }
 
-static REAPER: OnceLock<Option<Reaper>> = OnceLock::new();
+fn orphanage() -> MutexGuard<'static, Orphanage> {
+    static ORPHANAGE: LazyLock<Mutex<Orphanage>> = LazyLock::new(Mutex::default);
+    ORPHANAGE.lock().unwrap_or_else(PoisonError::into_inner)
+}

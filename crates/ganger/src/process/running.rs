@@ -8,7 +8,10 @@ use std::{
 use rustix::event::{PollFd, PollFlags};
 
 use super::Exit;
-use crate::sys::pidfd::{self, PidFd};
+use crate::sys::{
+    pidfd::{self, PidFd},
+    reap::Claim,
+};
 
 /// A process of ours.
 #[derive(Debug)]
@@ -17,13 +20,13 @@ pub(crate) struct Process {
     pidfd: Arc<PidFd>,
     /// Whether it leads a process group of its own.
     leader: bool,
-    /// Whether its exit status was taken: from then on its number may be another's.
-    reaped: Mutex<bool>,
+    /// Until its exit status is taken: from then on its number may be another's.
+    claim: Mutex<Option<Claim>>,
 }
 
 impl Process {
     pub(super) fn new(pid: i32, pidfd: PidFd, leader: bool) -> Self {
-        Self { pid, pidfd: Arc::new(pidfd), leader, reaped: Mutex::new(false) }
+        Self { pid, pidfd: Arc::new(pidfd), leader, claim: Mutex::new(Some(Claim::new(pid))) }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -53,16 +56,30 @@ impl Process {
             return Err(rustix::io::Errno::PERM.into());
         }
         // Held, so that nobody reaps it before the signal is sent.
-        let reaped = self.lock();
-        if *reaped {
+        let claim = self.lock();
+        if claim.is_none() {
             return Err(rustix::io::Errno::SRCH.into());
         }
         pidfd::kill_group(self.pid, signal)
     }
 
-    /// Sends a signal to as much as is its own: its group if it leads one, else itself.
-    pub(super) fn kill_all(&self, signal: i32) -> io::Result<()> {
-        if self.leader { self.kill_group(signal) } else { self.kill(signal) }
+    /// Sends a signal to all that is its own: itself, and its group if it leads one. Nobody gets it twice.
+    pub(crate) fn kill_all(&self, signal: i32) -> io::Result<()> {
+        if !self.leader {
+            return self.kill(signal);
+        }
+        self.kill_group(signal)?;
+        // It may have left the group that it was to lead.
+        if pidfd::group_of(self.pid).is_ok_and(|group| group != self.pid) {
+            self.kill(signal)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether it has ended, be it that nobody has reaped it.
+    fn has_ended(&self) -> bool {
+        !matches!(self.peek(), Ok(None))
     }
 
     /// How it ended, if it has. It stays as a zombie until [`Process::try_wait`].
@@ -72,28 +89,30 @@ impl Process {
 
     /// How it ended, if it has. Nothing of it is left then.
     pub(crate) fn try_wait(&self) -> io::Result<Option<Exit>> {
-        let mut reaped = self.lock();
-        let exit = self.pidfd.try_wait()?;
-        *reaped |= exit.is_some();
-        Ok(exit)
+        let mut claim = self.lock();
+        let exit = self.pidfd.try_wait();
+        // An error means that somebody else has waited for it.
+        if !matches!(exit, Ok(None)) {
+            *claim = None;
+        }
+        exit
     }
 
     pub(super) fn is_reaped(&self) -> bool {
-        *self.lock()
+        self.lock().is_none()
     }
 
     /// Ends it at once and leaves nothing of it.
     pub(crate) fn end(&self) {
         // Who is dead already needs no signal, and who cannot be waited for has been reaped.
         let _ = self.kill_all(KILL);
-        let _ = self.kill(KILL);
         let mut fds = [PollFd::new(&*self.pidfd, PollFlags::IN)];
         let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None));
         let _ = self.try_wait();
     }
 
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.reaped.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Claim>> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,7 +127,7 @@ impl Killer {
     /// # Errors
     /// `EINVAL` for a number that is no signal (Node's `ERR_UNKNOWN_SIGNAL`); `EPERM`.
     pub fn kill(&self, signal: i32) -> io::Result<bool> {
-        sent(self.0.kill(signal))
+        if self.0.has_ended() { Ok(false) } else { sent(self.0.kill(signal)) }
     }
 
     /// Sends a signal to the child's process group, also when the child itself has ended; `false` once its end is
@@ -134,6 +153,11 @@ fn sent(result: io::Result<()>) -> io::Result<bool> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Why a signal was refused. That nobody was there to get it is no refusal.
+pub(super) fn refused(result: io::Result<()>) -> Option<io::Error> {
+    sent(result).err()
 }
 
 pub(super) const KILL: i32 = rustix::process::Signal::KILL.as_raw();

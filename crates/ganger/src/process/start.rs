@@ -20,7 +20,7 @@ use super::{
 use crate::{
     ipc::FORK_ROLE,
     sys::{
-        pidfd::signal_name,
+        pidfd::is_signal,
         process::own_executable,
         reap,
         spawn::{Group, Spawn, Step},
@@ -90,7 +90,7 @@ impl Command {
     }
 
     /// What it was made with.
-    fn named(&self) -> OsString {
+    pub(super) fn named(&self) -> OsString {
         match &self.what {
             What::Program(program) => program.clone(),
             What::Module(module) => module.into(),
@@ -121,6 +121,10 @@ impl Command {
                 None => Ok((name, self.args.clone())),
             },
             What::Module(module) => {
+                if let Some(cwd) = self.cwd.as_deref().filter(|cwd| !cwd.exists()) {
+                    let source = cwd.metadata().err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
+                    return Err(Reason::System { step: Step::Chdir, source });
+                }
                 let path = self.cwd.as_deref().unwrap_or(Path::new("")).join(module);
                 let runtime = match (&self.exec_path, form(&path)) {
                     (_, None) => return Err(Reason::Invalid(Invalid::NoModule)),
@@ -210,7 +214,7 @@ impl Command {
                 return Err(Invalid::Id(u32::MAX, what));
             }
         }
-        if signal_name(self.kill_signal) == "unknown" {
+        if !is_signal(self.kill_signal) {
             return Err(Invalid::Signal(self.kill_signal));
         }
         stdio::check(stdio)?;

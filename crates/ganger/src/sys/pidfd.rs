@@ -142,6 +142,23 @@ pub fn kill_group(pgid: i32, signal: i32) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
+/// The process group of a process. Its number may be 0: a group of another pid namespace.
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn group_of(pid: i32) -> io::Result<i32> {
+    // SAFETY: an integer.
+    match unsafe { libc::getpgid(pid) } {
+        -1 => Err(io::Error::last_os_error()),
+        group => Ok(group),
+    }
+}
+
+/// Whether this is the number of a signal; 0 is none.
+pub fn is_signal(signal: i32) -> bool {
+    (1..=libc::SIGRTMAX()).contains(&signal)
+}
+
 /// The name of a signal, as in `SIGTERM`. Real-time signals count from `SIGRTMIN`; a number that is no signal
 /// is `unknown`.
 pub fn signal_name(signal: i32) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// The program that process `pid` runs. If its file was replaced or removed since, the kernel's name for it
@@ -25,9 +25,17 @@ pub fn own_executable() -> io::Result<PathBuf> {
     // Asked too late; the new file has the old one's name.
     let path = match path.as_os_str().as_bytes().strip_suffix(DELETED) {
         Some(name) if !path.exists() => std::ffi::OsString::from_vec(name.into()).into(),
-        _ => path,
+        _ => as_it_was_called(&path).unwrap_or(path),
     };
     Ok(PATH.get_or_init(|| path).clone())
+}
+
+/// The path by which the program `path` was called, links unresolved: where `current` leads to the newest release,
+/// a deploy changes the link and not the file.
+fn as_it_was_called(path: &Path) -> Option<PathBuf> {
+    let name = std::env::args_os().next().filter(|name| name.as_bytes().contains(&b'/'))?;
+    let called = std::env::current_dir().ok()?.join(name);
+    (called.canonicalize().ok()? == path).then_some(called)
 }
 
 /// What the kernel appends to the name of a program whose file was removed or replaced.
@@ -58,7 +66,7 @@ mod tests {
     fn tells_of_this_process() {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         assert_eq!(executable(pid), Some(std::env::current_exe().unwrap()));
-        assert_eq!(own_executable().unwrap(), std::env::current_exe().unwrap());
+        assert_eq!(own_executable().unwrap().canonicalize().unwrap(), std::env::current_exe().unwrap());
         assert!(resident(pid).unwrap() > 64 * 1024);
         assert!(threads().unwrap() >= 1);
         std::thread::spawn(|| {

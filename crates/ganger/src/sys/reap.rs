@@ -1,6 +1,10 @@
 //! The duty of a process that orphans come to: PID 1, or a subreaper.
 
-use std::io;
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 
@@ -30,16 +34,43 @@ pub fn heed_children() -> io::Result<()> {
     Ok(())
 }
 
+/// A child that somebody is going to wait for, in his own time: it is no stranger, and as long as it is a zombie its
+/// number is nobody else's. Dropped, it is waited for or given up.
+#[derive(Debug)]
+pub struct Claim(i32);
+
+impl Claim {
+    /// Claims the child of this number.
+    pub fn new(pid: i32) -> Self {
+        claimed().insert(pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        claimed().remove(&self.0);
+    }
+}
+
+fn claimed() -> MutexGuard<'static, BTreeSet<i32>> {
+    static CLAIMED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The dead children that nobody has reaped, as of the last look.
 #[derive(Debug, Default)]
 pub struct Strangers(Vec<i32>);
 
 impl Strangers {
-    /// Looks for children that have ended and are not `ours`, by their number, and reaps those that were
-    /// there at the last look already: who has a child of his own waits for it, and must find its status.
-    /// Returns whether it should be looked again, after a while.
-    pub fn look(&mut self, ours: impl Fn(i32) -> bool) -> bool {
-        let dead: Vec<i32> = children().into_iter().filter(|pid| !ours(*pid) && is_dead(*pid)).collect();
+    /// Looks for children that have ended and that nobody has [claimed](Claim), and reaps those that were there at
+    /// the last look already: who has a child of his own waits for it, and must find its status. Returns whether it
+    /// should be looked again, after a while.
+    pub fn look(&mut self) -> bool {
+        let mut dead = children();
+        dead.retain(|pid| is_dead(*pid));
+        let claimed = claimed();
+        dead.retain(|pid| !claimed.contains(pid));
         let (old, new): (Vec<i32>, Vec<i32>) = dead.into_iter().partition(|pid| self.0.contains(pid));
         for pid in old.into_iter().filter_map(Pid::from_raw) {
             // Somebody has been quicker, at worst.
@@ -70,21 +101,30 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::sys::fixture;
 
+    /// In a process of its own: other tests have children as well, which are nobody's.
     #[test]
-    fn strangers_are_reaped_at_the_second_look_and_our_own_never() {
-        let mut ours = Command::new("true").spawn().unwrap();
-        let stranger = Command::new("true").spawn().unwrap().id() as i32;
-        let mine = ours.id() as i32;
-        while !(is_dead(mine) && is_dead(stranger)) {
-            std::thread::yield_now();
-        }
-        // Other tests have children as well: here only this one is nobody's.
-        let mut strangers = Strangers::default();
-        assert!(strangers.look(|pid| pid != stranger));
-        assert!(is_dead(stranger));
-        assert!(!strangers.look(|pid| pid != stranger));
-        assert!(!is_dead(stranger));
-        assert!(ours.wait().unwrap().success());
+    fn strangers_are_reaped_at_the_second_look_and_who_is_claimed_never() {
+        fixture::own_process(
+            concat!(module_path!(), "::strangers_are_reaped_at_the_second_look_and_who_is_claimed_never"),
+            || {
+                let mut ours = Command::new("true").spawn().unwrap();
+                let stranger = Command::new("true").spawn().unwrap().id() as i32;
+                let mine = ours.id() as i32;
+                let claim = Claim::new(mine);
+                while !(is_dead(mine) && is_dead(stranger)) {
+                    std::thread::yield_now();
+                }
+                let mut strangers = Strangers::default();
+                assert!(strangers.look());
+                assert!(is_dead(stranger));
+                assert!(!strangers.look());
+                assert!(!is_dead(stranger));
+                assert!(!strangers.look());
+                assert!(ours.wait().unwrap().success());
+                drop(claim);
+            },
+        );
     }
 }

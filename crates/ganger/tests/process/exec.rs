@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use ganger::process::{CancellationToken, Command, Exit, Failure, exec, exec_file};
+use ganger::process::{CancellationToken, Command, Exit, Failure, Stdio, exec, exec_file};
 use libtest_mimic::Trial;
 
 use crate::{part, row};
@@ -56,7 +56,7 @@ async fn error() {
     let running = exec_file(missing, ["x"]);
     assert!(running.pid().is_none() && running.killer().is_none());
     let error = running.await.unwrap_err();
-    assert_eq!((error.code(), error.cmd.as_str()), (Some("ENOENT"), "does-not-exist x"));
+    assert_eq!((error.code(), &*error.cmd), (Some("ENOENT"), "does-not-exist x"));
 }
 
 async fn text() {
@@ -70,11 +70,11 @@ async fn timeout_expires() {
     let error = Command::shell(line).timeout(Duration::from_millis(1)).exec().await.unwrap_err();
     assert!(matches!(error.failure, Failure::TimedOut(_)), "{error:?}");
     assert_eq!((error.killed, error.exit_code(), error.signal()), (true, None, Some("SIGTERM")));
-    assert_eq!((error.cmd.as_str(), error.code()), (line, Some("ETIMEDOUT")));
+    assert_eq!((&*error.cmd, error.code()), (line, Some("ETIMEDOUT")));
     assert_eq!((error.stdout, error.stderr), Default::default());
     // What had been written is there, and the signal is chosen.
     let mut command = Command::shell("echo so far; exec tail -f /dev/null");
-    let error = command.timeout(Duration::from_millis(300)).kill_signal(9).exec().await.unwrap_err();
+    let error = command.timeout(Duration::from_millis(1500)).kill_signal(9).exec().await.unwrap_err();
     assert_eq!((error.signal(), error.stdout.text()), (Some("SIGKILL"), "so far\n".into()));
 }
 
@@ -129,6 +129,9 @@ async fn max_buffer() {
         let cut = if stream == "stdout" { error.stdout } else { error.stderr };
         assert_eq!(cut.as_bytes(), &unicode.as_bytes()[..10]);
     }
+    // Further pipes have no reader.
+    let mut command = Command::shell("head -c 1000000 /dev/zero 2>&- >&3; echo done");
+    assert_eq!(command.descriptor(3, Stdio::Pipe).exec().await.unwrap().stdout, "done\n");
     // A writer without an end.
     let error = exec("while :; do echo more; done").await.unwrap_err();
     assert_eq!(error.stdout.len(), 1 << 20);

@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         row("a child that takes its channel too late", too_late),
         row("messages while nobody looks", unread_messages),
         row("a channel taken out of a child", channel_taken),
+        row("this program after a deploy", after_a_deploy),
         row("the examples", examples),
     ];
     trials.extend(rows("test-child-process-fork-and-spawn", and_spawn));
@@ -132,12 +133,11 @@ async fn too_late() {
     assert!(text.contains("call this first thing in main"), "{text}");
 }
 
-/// Who only waits still learns them all, in order; a child cannot make us keep more than so many.
+/// Who only waits still learns them all, in order.
 async fn unread_messages() {
     let directory = Directory::new();
     let mut child = Kid::Rust.command(&directory, "send 5000").spawn().unwrap();
-    let waited = tokio::time::timeout(Duration::from_millis(200), child.wait()).await;
-    assert!(waited.is_err(), "it waits for a reader");
+    assert_eq!(child.wait().await.unwrap(), Exit::Code(0));
     let mut next = 0;
     while let Some(event) = child.next().await {
         if let Event::Message(message) = event {
@@ -146,6 +146,27 @@ async fn unread_messages() {
         }
     }
     assert_eq!((next, child.exit()), (5000, Some(Exit::Code(0))));
+}
+
+/// What is forked is the program that now has the path, whether it was asked for early or late, and by way of a link.
+async fn after_a_deploy() {
+    for (part, link) in [("deploy early", false), ("deploy late", false), ("deploy early", true)] {
+        let directory = Directory::new();
+        let releases =
+            ["old", "new"].map(|release| copy_of(env::current_exe().unwrap(), &directory, release));
+        let called = directory.path("current");
+        if link {
+            std::os::unix::fs::symlink(&releases[0], &called).unwrap();
+        }
+        let mut command = Command::new(if link { &called } else { &releases[0] });
+        command
+            .env(part::VARIABLE, part)
+            .env("OLD", if link { &called } else { &releases[0] })
+            .env("NEW", &releases[1]);
+        let output = command.env("LINK", if link { "yes" } else { "" }).exec().await.unwrap();
+        let expected = if link { &releases[1] } else { &releases[0] }.canonicalize().unwrap();
+        assert_eq!(output.stdout.text().trim_end(), expected.to_str().unwrap(), "{part}");
+    }
 }
 
 /// Its owner has it then, and the child's end is complete without it.
@@ -225,7 +246,7 @@ async fn exec_path(kid: Kid) {
         Kid::Node(major) => support::node(major),
         Kid::Rust => env::current_exe().unwrap(),
     };
-    let copy = copy_of(runtime, &directory);
+    let copy = copy_of(runtime, &directory, "copy of the runtime");
     let mut command = kid.command(&directory, "send arguments");
     let mut child = command.exec_path(&copy).spawn().unwrap();
     let copy = std::fs::canonicalize(copy).unwrap();

@@ -8,7 +8,7 @@ use ganger::{
     process::{Child, Command, Event},
 };
 use libtest_mimic::Trial;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     part,
@@ -204,6 +204,12 @@ async fn act(part: &str, mut parent: Channel) {
     };
     match part {
         "say hello" => assert!(parent.send("hello").unwrap()),
+        "send four large buffers" => {
+            for fill in 0..4 {
+                parent.send_value(&ganger::Value::buffer(vec![fill; 8 << 20]), None).unwrap();
+            }
+            leave(parent).await;
+        }
         "send 5000" => {
             for number in 0..5000 {
                 parent.send(&json!([number, "x".repeat(100)])).unwrap();
@@ -260,9 +266,10 @@ async fn act(part: &str, mut parent: Channel) {
 
 async fn echo(mut parent: Channel) {
     while let Some(received) = parent.recv().await {
-        let Received::Message(message) = received else { panic!("{received:?}") };
+        let Received::Message(mut message) = received else { panic!("{received:?}") };
         // As it came: not every string of JavaScript's is one of Rust's.
-        parent.send(&message.parse::<Box<RawValue>>().unwrap()).unwrap();
+        let handle = message.handle.take();
+        parent.send_payload(message.payload(), handle).unwrap();
     }
 }
 
@@ -328,8 +335,8 @@ pub(crate) async fn message_of(child: &mut Child) -> Value {
 }
 
 /// A copy of a program under another name.
-pub(crate) fn copy_of(program: PathBuf, directory: &Directory) -> PathBuf {
-    let copy = directory.path("copy of the runtime");
+pub(crate) fn copy_of(program: PathBuf, directory: &Directory, name: &str) -> PathBuf {
+    let copy = directory.path(name);
     std::fs::copy(program, &copy).unwrap();
     copy
 }

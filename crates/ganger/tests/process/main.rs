@@ -7,6 +7,7 @@
 mod blocking;
 mod exec;
 mod fork;
+mod ipc;
 mod kid;
 mod oracle;
 mod other_user;
@@ -35,6 +36,7 @@ fn main() {
         stdio::trials(),
         streams::trials(),
         fork::trials(),
+        ipc::trials(),
         oracle::trials(),
         stress::trials(),
     ];

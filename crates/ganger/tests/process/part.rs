@@ -47,6 +47,9 @@ pub(crate) fn play(part: &str) {
         }
         "ping-pong" => ping_pong(),
         "write until it breaks" => write_until_it_breaks(),
+        "deploy early" => deploy(true),
+        "deploy late" => deploy(false),
+        "where am I" => print!("{}", env::current_exe().unwrap().display()),
         "refused" => other_user::refused(),
         "stress" => stress::play(),
         other => panic!("no such part: {other:?}"),
@@ -60,6 +63,24 @@ fn inherit(program: &str, args: &[&str]) {
     command.args(args).stdio([Stdio::Inherit, Stdio::Inherit, Stdio::Inherit]);
     let exit = runtime.block_on(async { command.spawn().unwrap().wait().await.unwrap() });
     assert_eq!(exit.to_string(), "exit code 0");
+}
+
+/// Another release takes this program's place, and is forked.
+fn deploy(early: bool) {
+    if early {
+        assert_eq!(ganger::ipc::role().unwrap(), None);
+    }
+    let [old, new] = ["OLD", "NEW"].map(|name| env::var_os(name).unwrap());
+    if env::var_os("LINK").is_some_and(|link| !link.is_empty()) {
+        std::fs::remove_file(&old).unwrap();
+        std::os::unix::fs::symlink(&new, &old).unwrap();
+    } else {
+        std::fs::rename(new, old).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut command = Command::fork_self("any");
+    command.env(VARIABLE, "where am I");
+    runtime.block_on(async { command.spawn().unwrap().wait().await.unwrap() });
 }
 
 /// A parent whose stdout does not block, and a child that writes more to it than a pipe holds.

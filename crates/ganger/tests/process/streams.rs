@@ -108,12 +108,25 @@ async fn unread_output() {
     assert_eq!(closed.await.last().unwrap(), "close exit code 0");
 }
 
+const READ: usize = 1 << 20;
+/// The size of a pipe.
+const PIPE: usize = 64 << 10;
+
+fn proc(pid: i32, file: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+}
+
 /// A child that writes faster than anybody reads waits: nothing is buffered beyond the pipe.
 async fn back_pressure() {
     let mut child = Command::new("yes").stdin(Stdio::Ignore).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    let mut some = vec![0; 1 << 20];
+    let mut some = vec![0; READ];
     stdout.read_exact(&mut some).await.unwrap();
+    // When it sleeps it has filled the pipe, of which a page may be partly read.
+    crate::support::until(|| proc(child.pid(), "stat").contains(") S ")).await;
+    let io = proc(child.pid(), "io");
+    let written: usize = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap();
+    assert!(written <= READ + PIPE, "{written} bytes were written, {READ} read");
     // Its reader leaves, and so it does: `yes` dies of SIGPIPE, which is not ignored in a child of ours.
     drop(stdout);
     assert_eq!(child.wait().await.unwrap(), Exit::Signal { signal: 13, core_dumped: false });

@@ -102,7 +102,12 @@ fn descriptors(plan: &mut Plan) -> Result<(), Errno> {
     // First out of the way of each other's numbers, so that the order does not matter afterwards.
     for (target, source) in (0..).zip(&mut plan.sources) {
         if *source >= 0 && *source < count && *source != target {
-            *source = fcntl_dupfd_cloexec(borrow(*source), count)?.into_raw_fd();
+            *source = match fcntl_dupfd_cloexec(borrow(*source), count) {
+                Ok(fd) => fd.into_raw_fd(),
+                // The number is above the limit: the kernel's word for "too many" is another one here.
+                Err(Errno::INVAL) => return Err(Errno::MFILE),
+                Err(errno) => return Err(errno),
+            };
         }
     }
     for (target, source) in (0..).zip(&plan.sources) {
