@@ -24,6 +24,14 @@ impl Handle {
     pub fn kind(&self) -> Kind {
         self.kind
     }
+
+    /// Another handle of the same socket: to send one and keep one, Node's `keepOpen`.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, kind: self.kind })
+    }
 }
 
 impl AsFd for Handle {
