@@ -17,6 +17,7 @@
 
 mod fault;
 mod inbound;
+mod lent;
 mod outbound;
 mod payload;
 mod transfer;
@@ -29,10 +30,11 @@ pub use fault::Fault;
 pub use payload::{ParseError, Payload, Serialization, WriteError};
 
 use crate::{
-    node::{ClusterMessage, HandleKind},
+    node::{ClusterMessage, HandleKind, LentMessage},
     wire::json,
 };
 use inbound::Cutter;
+use lent::Books;
 
 /// From this many unwritten bytes on `send` reports [`Flow::Full`]; Node's mark (65 536 × 2).
 pub const HIGH_WATER_MARK: usize = 128 << 10;
@@ -58,6 +60,7 @@ pub struct Session<H> {
     departed: usize,
     /// What waits behind `pending`.
     held: VecDeque<Held<H>>,
+    books: Books,
     /// Bytes in `out` and `held`.
     queued: usize,
     events: VecDeque<Event<H>>,
@@ -162,6 +165,8 @@ pub enum Event<H> {
         /// What came with it.
         handle: Option<H>,
     },
+    /// An answer about sockets that were lent to the peer.
+    Lent(LentMessage),
     /// The peer has the handle, or may have it (after a [`Fault`] that [is fatal](Fault::is_fatal) its answer
     /// is not read any more); our copy comes back.
     Delivered {
@@ -239,6 +244,7 @@ impl<H> Session<H> {
             pending: VecDeque::new(),
             departed: 0,
             held: VecDeque::new(),
+            books: Books::default(),
             queued: 0,
             events: VecDeque::new(),
         }

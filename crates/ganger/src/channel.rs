@@ -1,6 +1,7 @@
 //! The IPC channel: a [`Session`](ganger_proto::Session) on its socket. Here descriptors and messages meet for the
 //! first time.
 
+mod lent;
 mod link;
 mod message;
 
@@ -14,6 +15,7 @@ use std::{
 
 use ganger_proto::{
     Payload, Serialization, Value,
+    node::{HandleKind, LentMessage},
     session::{Event, Limits},
 };
 use serde::Serialize;
@@ -26,7 +28,10 @@ use tokio::{
 use crate::{handle::Handle, sys::watch::watch};
 
 pub use ganger_proto::session::{Fault, ParseError, SendErrorReason, WriteError};
+pub use lent::ClosedBeforeReply;
 pub use message::{Message, Received, SendError};
+
+use lent::Borrowed;
 
 pub(crate) use link::{Flushed, Link, READ_SIZE};
 
@@ -56,8 +61,14 @@ struct State {
     socket: Option<OwnedFd>,
     /// The task that writes what waits.
     flusher: Option<AbortHandle>,
-    /// What did not arrive, once the channel has ended.
-    undelivered: VecDeque<OwnedFd>,
+    /// What was heard and not told yet.
+    received: VecDeque<Received>,
+    /// Answers about sockets that were lent.
+    answers: VecDeque<LentMessage>,
+    /// Nothing more will be heard.
+    ended: bool,
+    /// Where this is, for those who hold sockets of the peer's.
+    own: Weak<Shared>,
 }
 
 impl Channel {
@@ -85,8 +96,18 @@ impl Channel {
     pub fn with_limits(socket: OwnedFd, serialization: Serialization, limits: Limits) -> io::Result<Self> {
         let link = Link::new(socket, serialization, limits)?;
         let socket = Some(link.as_fd().try_clone_to_owned()?);
-        let state = State { link, socket, flusher: None, undelivered: VecDeque::new() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), watched: OnceLock::new() });
+        let shared = Arc::new_cyclic(|own| {
+            let state = State {
+                link,
+                socket,
+                flusher: None,
+                received: VecDeque::new(),
+                answers: VecDeque::new(),
+                ended: false,
+                own: own.clone(),
+            };
+            Shared { state: Mutex::new(state), watched: OnceLock::new() }
+        });
         Ok(Self { shared, buffer: Box::default() })
     }
 
@@ -254,33 +275,56 @@ impl Shared {
 impl State {
     /// What is to be told next: `Ready(None)` is the end.
     fn next(&mut self) -> Poll<Option<Received>> {
-        loop {
-            if let Some(fd) = self.undelivered.pop_front() {
-                if let Ok(handle) = Handle::try_from(fd) {
-                    return Poll::Ready(Some(Received::Undelivered(handle)));
+        self.hear();
+        match self.received.pop_front() {
+            Some(received) => Poll::Ready(Some(received)),
+            None if self.ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sorts what the session has to say.
+    fn hear(&mut self) {
+        while let Some(event) = self.link.session.poll_event() {
+            let received = match event {
+                Event::Message { payload, handle } => {
+                    let handle = handle.and_then(|(kind, fd)| self.restore(kind, fd));
+                    Received::Message(Message::with_handle(payload, handle))
                 }
-                continue;
-            }
-            let received = match self.link.session.poll_event() {
-                Some(Event::Message { payload, handle }) => {
-                    Received::Message(Message::new(payload, handle.map(|(_, fd)| fd)))
-                }
-                Some(Event::Fault(fault)) => Received::Fault(fault),
-                Some(Event::Returned { handle, .. }) => {
-                    self.undelivered.push_back(handle);
+                Event::Fault(fault) => Received::Fault(fault),
+                Event::Lent(answer) => {
+                    // Of answers that nobody waits for the last few are enough.
+                    if self.answers.len() == ANSWERS {
+                        self.answers.pop_front();
+                    }
+                    self.answers.push_back(answer);
                     continue;
                 }
-                Some(Event::Disconnected) => {
-                    self.undelivered = self.link.session.take_undelivered().map(|(_, fd)| fd).collect();
+                Event::Returned { handle, .. } => match Handle::try_from(handle) {
+                    Ok(handle) => Received::Undelivered(handle),
+                    Err(_) => continue,
+                },
+                Event::Disconnected => {
+                    let left = self.link.session.take_undelivered();
+                    let handles = left.filter_map(|(_, fd)| Handle::try_from(fd).ok());
+                    self.received.extend(handles.map(Received::Undelivered));
                     continue;
                 }
                 // The cluster's business is not ours; a delivered handle is closed by being dropped.
-                Some(_) => continue,
-                None if self.link.session.wants_close() => return Poll::Ready(None),
-                None => return Poll::Pending,
+                _ => continue,
             };
-            return Poll::Ready(Some(received));
+            self.received.push_back(received);
         }
+        self.ended = self.link.session.wants_close();
+    }
+
+    /// The socket that came with a message, with a lease if somebody counts it.
+    fn restore(&self, kind: HandleKind, fd: OwnedFd) -> Option<Handle> {
+        // What is no socket cannot have been meant.
+        let handle = Handle::try_from(fd).ok();
+        let HandleKind::NetSocket { key: Some(server) } = kind else { return handle };
+        let lease = Borrowed { server: server.clone(), channel: self.own.clone() };
+        handle.map(|handle| handle.lent_by(server, Box::new(lease)))
     }
 }
 
@@ -303,5 +347,7 @@ async fn flush_later(shared: Weak<Shared>) {
     }
 }
 
+/// So many answers are kept for those who wait for them.
+const ANSWERS: usize = 64;
 /// So much is written at once, and not when there is a moment.
 const AT_ONCE: usize = 32 << 10;

@@ -11,7 +11,7 @@
 
 use memchr::memmem;
 
-use super::{ClusterMessage, HandleKind, Line};
+use super::{ClusterMessage, HandleKind, LentMessage, Line};
 use crate::{
     value::{self, FromJsonError, JsString, Ref, ToJsonError, Value},
     wire::v8::{self, ReadError, Wrong},
@@ -45,6 +45,8 @@ pub enum Frame<'a> {
     HandleNack,
     /// A message of the cluster.
     Cluster(ClusterMessage),
+    /// A message about sockets that were lent.
+    Lent(LentMessage),
     /// Internal, and nothing that this side knows: ignored, as in Node.
     Other,
 }
@@ -96,6 +98,7 @@ pub fn decode(payload: &[u8]) -> Result<Frame<'_>, Unreadable> {
         Ok(Line::HandleAck) => Frame::HandleAck,
         Ok(Line::HandleNack) => Frame::HandleNack,
         Ok(Line::Cluster(message)) => Frame::Cluster(message),
+        Ok(Line::Lent(message)) => Frame::Lent(message),
         _ => Frame::Other,
     })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Event, Fault, Limits, MAX_ARRIVED, Payload, Phase, Serialization, Session};
 use crate::{
     node::{
-        self, ClusterMessage, HandleKind, Line,
+        self, ClusterMessage, HandleKind, LentMessage, Line,
         advanced::{self, Frame},
     },
     wire::{
@@ -62,6 +62,7 @@ enum Meaning {
     Handle { kind: Result<HandleKind, String>, message: Payload },
     Answer { received: bool },
     Cluster(ClusterMessage),
+    Lent(LentMessage),
     Nothing,
     Broken(Fault),
 }
@@ -163,6 +164,7 @@ impl<H> Session<H> {
         match meaning {
             Meaning::User(payload) => self.events.push_back(Event::Message { payload, handle: None }),
             Meaning::Cluster(message) => self.events.push_back(Event::Cluster { message, handle: None }),
+            Meaning::Lent(message) => self.handle_lent(message),
             Meaning::Handle { kind, message } => self.handle_handle(kind, message),
             Meaning::Answer { received } => self.handle_answer(received),
             Meaning::Nothing => {}
@@ -177,12 +179,14 @@ impl<H> Session<H> {
         match (kind, Meaning::of(message)) {
             // What Node sends again after a NACK is wrapped twice; it wants one answer all the same.
             (Ok(_), Meaning::Handle { kind: Ok(kind), message: payload }) => {
+                self.note_lent(&kind);
                 self.events.push_back(Event::Message { payload, handle: Some((kind, handle)) });
             }
             (Ok(_), Meaning::Cluster(message)) => {
                 self.events.push_back(Event::Cluster { message, handle: Some(handle) });
             }
             (Ok(kind), Meaning::User(payload)) => {
+                self.note_lent(&kind);
                 self.events.push_back(Event::Message { payload, handle: Some((kind, handle)) });
             }
             (Err(kind), _) | (_, Meaning::Handle { kind: Err(kind), .. }) => {
@@ -190,6 +194,14 @@ impl<H> Session<H> {
             }
             // An internal message that is nothing to us, and so is its handle.
             (Ok(_), _) => {}
+        }
+    }
+}
+
+impl<H> Session<H> {
+    fn note_lent(&mut self, kind: &HandleKind) {
+        if let HandleKind::NetSocket { key: Some(key) } = kind {
+            self.lent_to_us(key);
         }
     }
 }
@@ -202,6 +214,7 @@ impl Meaning {
             Ok(Line::Handle { kind, message }) => {
                 Self::Handle { kind, message: Payload::Json(message.into()) }
             }
+            Ok(Line::Lent(message)) => Self::Lent(message),
             Ok(Line::HandleAck) => Self::Answer { received: true },
             Ok(Line::HandleNack) => Self::Answer { received: false },
             Ok(Line::Other) => Self::Nothing,
@@ -214,6 +227,7 @@ impl Meaning {
             Ok(Frame::User(payload)) => Self::User(Payload::Advanced(payload.into())),
             Ok(Frame::Cluster(message)) => Self::Cluster(message),
             Ok(Frame::Handle { kind, message }) => Self::Handle { kind, message: Payload::Advanced(message) },
+            Ok(Frame::Lent(message)) => Self::Lent(message),
             Ok(Frame::HandleAck) => Self::Answer { received: true },
             Ok(Frame::HandleNack) => Self::Answer { received: false },
             Ok(Frame::Other) => Self::Nothing,

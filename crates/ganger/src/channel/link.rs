@@ -115,12 +115,16 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 impl Link<OwnedFd> {
     /// Queues a user's message with what travels with it.
     pub(crate) fn post(&mut self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        let attachment = handle.map(|handle| Attachment {
-            kind: wire_kind(&handle),
-            handle: OwnedFd::from(handle),
-            tag: 0,
-            order: Order::Barrier,
-        });
+        let attachment = match handle.map(|handle| (wire_kind(&handle), handle)) {
+            Some((Some(kind), handle)) => {
+                Some(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier })
+            }
+            // A Node that gets such a one never takes another.
+            Some((None, handle)) => {
+                return Err(SendError::Unsendable { handle });
+            }
+            None => None,
+        };
         let flow = self.session.send(payload, attachment).map_err(|error| SendError::Refused {
             reason: error.reason,
             handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
@@ -130,17 +134,17 @@ impl Link<OwnedFd> {
 }
 
 /// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
-/// it (`handleConversion` in `lib/internal/child_process.js`).
-fn wire_kind(handle: &Handle) -> HandleKind {
-    match handle.kind() {
+/// it (`handleConversion` in `lib/internal/child_process.js`). None for what it has no object for.
+fn wire_kind(handle: &Handle) -> Option<HandleKind> {
+    Some(match handle.kind() {
         Kind::TcpListener | Kind::UnixListener => HandleKind::NetServer,
-        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: None },
+        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: handle.server().map(Into::into) },
         Kind::Udp => {
             let address = socket::local_addr(handle).ok().flatten();
             HandleKind::DgramSocket { v6: address.is_some_and(|address| address.is_ipv6()) }
         }
-        Kind::UnixDatagram | Kind::Other => HandleKind::NetNative,
-    }
+        Kind::UnixDatagram | Kind::Other => return None,
+    })
 }
 
 impl<H> AsFd for Link<H> {
