@@ -1,6 +1,7 @@
 //! The IPC channel: a [`Session`](ganger_proto::Session) on its socket. Here descriptors and messages meet for the
 //! first time.
 
+mod lane;
 mod lent;
 mod link;
 mod message;
@@ -28,11 +29,13 @@ use tokio::{
 use crate::{handle::Handle, sys::watch::watch};
 
 pub use ganger_proto::session::{Fault, ParseError, SendErrorReason, WriteError};
+pub use lane::{DESCRIPTORS, Lane};
 pub use lent::ClosedBeforeReply;
 pub use message::{Message, Received, SendError};
 
 use lent::Borrowed;
 
+pub(crate) use lane::{LaneLink, Moved};
 pub(crate) use link::{Flushed, Link, READ_SIZE};
 
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
@@ -45,6 +48,7 @@ pub(crate) use link::{Flushed, Link, READ_SIZE};
 pub struct Channel {
     shared: Arc<Shared>,
     buffer: Box<[u8]>,
+    lane: Option<Lane>,
 }
 
 /// What the channel and its flusher have in common.
@@ -108,7 +112,17 @@ impl Channel {
             };
             Shared { state: Mutex::new(state), watched: OnceLock::new() }
         });
-        Ok(Self { shared, buffer: Box::default() })
+        Ok(Self { shared, buffer: Box::default(), lane: None })
+    }
+
+    pub(crate) fn with_lane(mut self, lane: Option<OwnedFd>) -> Self {
+        self.lane = lane.map(Lane::new);
+        self
+    }
+
+    /// Takes the [lane](Lane) that lies beside it, if there is one.
+    pub fn take_lane(&mut self) -> Option<Lane> {
+        self.lane.take()
     }
 
     /// How values are written on it.
