@@ -12,7 +12,7 @@ use crate::{
     wire::{
         frames::Frames,
         json::{self, Lines},
-        v8,
+        v8::{self, ReadError, Wrong},
     },
 };
 
@@ -161,6 +161,13 @@ impl<H> Session<H> {
 
     fn handle_meaning(&mut self, meaning: Meaning) {
         match meaning {
+            // Nothing at all is no value, and would be taken for the `undefined` of a handle without a message.
+            Meaning::User(Payload::Json(json)) if json.is_empty() => {
+                self.fault(Fault::NotJson { start: json });
+            }
+            Meaning::User(Payload::Advanced(bytes)) if bytes.is_empty() => {
+                self.fault(Fault::NotAdvanced { error: NOTHING.to_string() });
+            }
             Meaning::User(payload) => self.events.push_back(Event::Message { payload, handle: None }),
             Meaning::Cluster(message) => self.events.push_back(Event::Cluster { message, handle: None }),
             Meaning::Handle { kind, message } => self.handle_handle(kind, message),
@@ -230,6 +237,9 @@ impl Meaning {
         }
     }
 }
+
+/// What is wrong with a payload of no bytes.
+const NOTHING: ReadError = ReadError { offset: 0, wrong: Wrong::NoVersion };
 
 /// What Bun says first where it was asked for `advanced`: the version of its own format.
 const BUN: &[u8] = &[1, 2, 0, 0, 0];

@@ -3,7 +3,7 @@
 use ganger_proto::{
     Session,
     node::{HANDLE_ACK, HANDLE_NACK, HandleKind},
-    session::{Attachment, Event, Fault, Limits, Order, Payload, SendErrorReason},
+    session::{Attachment, Event, Fault, Limits, Order, Payload, SendErrorReason, Serialization},
 };
 
 const HANDLE: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
@@ -129,6 +129,35 @@ fn a_bad_line_spoils_no_other() {
     check(&["1", "undefined", "2"], &[], &[plain("1"), bad("undefined"), plain("2")], &[]);
     check(&["", "2"], &[], &[bad(""), plain("2")], &[]);
     check(&[r#"{"cmd":"NODE_"#, "2"], &[], &[bad(r#"{"cmd":"NODE_"#), plain("2")], &[]);
+}
+
+/// It would be taken for the `undefined` of a handle that came without a message.
+#[test]
+fn nothing_at_all_is_no_message() {
+    for validate in [false, true] {
+        let limits = Limits { validate, ..Limits::default() };
+        let mut json = Session::<u32>::new(limits);
+        json.handle_input(b"\n1\n", []);
+        assert_eq!(events(&mut json), [Event::Fault(Fault::NotJson { start: String::new() }), plain("1")]);
+        let mut advanced = Session::<u32>::with_serialization(Serialization::Advanced, limits);
+        advanced.handle_input(b"\0\0\0\0\0\0\0\x03\xff\x0f0", []);
+        let [Event::Fault(Fault::NotAdvanced { error }), Event::Message { .. }] = &events(&mut advanced)[..]
+        else {
+            panic!("an empty frame is a fault, and no more");
+        };
+        assert!(error.contains("no version"), "{error}");
+    }
+}
+
+#[test]
+fn what_has_gone_home_does_not_wait() {
+    let mut session = session();
+    send(&mut session, 5, Order::Barrier);
+    send(&mut session, 6, Order::Barrier);
+    assert!(session.queued() > 0);
+    session.handle_eof();
+    assert_eq!(session.take_undelivered().count(), 2);
+    assert_eq!((session.queued(), session.is_flushed()), (0, true));
 }
 
 /// What ends the channel, and that nothing follows, neither from this chunk nor from later ones.
