@@ -117,6 +117,10 @@ impl<H> Session<H> {
                 fed
             }
         };
+        // A message of it has ended the channel: nothing follows.
+        if self.phase == Phase::Closed {
+            return;
+        }
         if fed.is_err() {
             self.fault(Fault::TooLong { limit });
         }
@@ -181,6 +185,10 @@ impl<H> Session<H> {
     fn handle_handle(&mut self, kind: Result<HandleKind, String>, message: Payload) {
         let Some(handle) = self.arrived.pop_front() else { return self.answer(false) };
         self.answer(true);
+        // The answer was one too many for a peer that reads none.
+        if self.phase == Phase::Closed {
+            return;
+        }
         match (kind, Meaning::of(message)) {
             // What Node sends again after a NACK is wrapped twice; it wants one answer all the same.
             (Ok(_), Meaning::Handle { kind: Ok(kind), message: payload }) => {

@@ -182,6 +182,7 @@ fn what_cannot_be_read_on_ends_the_channel() {
     check_fatal(b"\x02{}\n1\n", Fault::BunCluster);
     check_fatal(&[b' '; 201], Fault::TooLong { limit: 200 });
     check_fatal(&[&[b' '; 201], &b"\n1\n"[..]].concat(), Fault::TooLong { limit: 200 });
+    check_fatal(&[&b"\x02{}\n"[..], &[b' '; 201]].concat(), Fault::BunCluster);
 }
 
 #[test]
@@ -203,6 +204,20 @@ fn a_peer_that_does_not_read_is_not_written_to_for_ever() {
     assert_eq!((refused.reason, refused.handle), (SendErrorReason::QueueFull, Some(3)));
     written(&mut session);
     assert!(session.send_json(&big, None).is_ok());
+}
+
+#[test]
+fn nothing_follows_the_answer_that_nobody_reads() {
+    for line in [HANDLE, r#"{"cmd":"NODE_HANDLE","type":"net.BoundSocket"}"#] {
+        let mut session = session();
+        let (mut told, mut handles) = (Vec::new(), 0..);
+        while session.is_connected() {
+            input(&mut session, &[line, line], &[handles.next().unwrap()]);
+            told.append(&mut events(&mut session));
+        }
+        let end = &told[told.len() - 2..];
+        assert!(matches!(end, [Event::Fault(Fault::Deaf { .. }), Event::Disconnected]), "{end:?}");
+    }
 }
 
 #[test]
