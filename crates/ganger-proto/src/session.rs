@@ -304,6 +304,7 @@ impl<H> Session<H> {
         self.departed = 0;
         self.out.clear();
         self.written = 0;
+        self.queued = 0;
         let held = std::mem::take(&mut self.held).into_iter().filter_map(|held| held.attachment);
         let pending = std::mem::take(&mut self.pending).into_iter().map(|pending| pending.attachment);
         pending.chain(held).map(|attachment| (attachment.tag, attachment.handle))

@@ -12,7 +12,7 @@ use crate::{
     wire::{
         frames::Frames,
         json::{self, Lines},
-        v8,
+        v8::{self, ReadError, Wrong},
     },
 };
 
@@ -118,6 +118,10 @@ impl<H> Session<H> {
                 fed
             }
         };
+        // A message of it has ended the channel: nothing follows.
+        if self.phase == Phase::Closed {
+            return;
+        }
         if fed.is_err() {
             self.fault(Fault::TooLong { limit });
         }
@@ -162,6 +166,13 @@ impl<H> Session<H> {
 
     fn handle_meaning(&mut self, meaning: Meaning) {
         match meaning {
+            // Nothing at all is no value, and would be taken for the `undefined` of a handle without a message.
+            Meaning::User(Payload::Json(json)) if json.is_empty() => {
+                self.fault(Fault::NotJson { start: json });
+            }
+            Meaning::User(Payload::Advanced(bytes)) if bytes.is_empty() => {
+                self.fault(Fault::NotAdvanced { error: NOTHING.to_string() });
+            }
             Meaning::User(payload) => self.events.push_back(Event::Message { payload, handle: None }),
             Meaning::Cluster(message) => self.events.push_back(Event::Cluster { message, handle: None }),
             Meaning::Lent(message) => self.handle_lent(message),
@@ -176,6 +187,10 @@ impl<H> Session<H> {
     fn handle_handle(&mut self, kind: Result<HandleKind, String>, message: Payload) {
         let Some(handle) = self.arrived.pop_front() else { return self.answer(false) };
         self.answer(true);
+        // The answer was one too many for a peer that reads none.
+        if self.phase == Phase::Closed {
+            return;
+        }
         match (kind, Meaning::of(message)) {
             // What Node sends again after a NACK is wrapped twice; it wants one answer all the same.
             (Ok(_), Meaning::Handle { kind: Ok(kind), message: payload }) => {
@@ -244,6 +259,9 @@ impl Meaning {
         }
     }
 }
+
+/// What is wrong with a payload of no bytes.
+const NOTHING: ReadError = ReadError { offset: 0, wrong: Wrong::NoVersion };
 
 /// What Bun says first where it was asked for `advanced`: the version of its own format.
 const BUN: &[u8] = &[1, 2, 0, 0, 0];

@@ -3,7 +3,7 @@
 use ganger_proto::{
     Session,
     node::{HANDLE_ACK, HANDLE_NACK, HandleKind},
-    session::{Attachment, Event, Fault, Limits, Order, Payload, SendErrorReason},
+    session::{Attachment, Event, Fault, Limits, Order, Payload, SendErrorReason, Serialization},
 };
 
 const HANDLE: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
@@ -131,6 +131,35 @@ fn a_bad_line_spoils_no_other() {
     check(&[r#"{"cmd":"NODE_"#, "2"], &[], &[bad(r#"{"cmd":"NODE_"#), plain("2")], &[]);
 }
 
+/// It would be taken for the `undefined` of a handle that came without a message.
+#[test]
+fn nothing_at_all_is_no_message() {
+    for validate in [false, true] {
+        let limits = Limits { validate, ..Limits::default() };
+        let mut json = Session::<u32>::new(limits);
+        json.handle_input(b"\n1\n", []);
+        assert_eq!(events(&mut json), [Event::Fault(Fault::NotJson { start: String::new() }), plain("1")]);
+        let mut advanced = Session::<u32>::with_serialization(Serialization::Advanced, limits);
+        advanced.handle_input(b"\0\0\0\0\0\0\0\x03\xff\x0f0", []);
+        let [Event::Fault(Fault::NotAdvanced { error }), Event::Message { .. }] = &events(&mut advanced)[..]
+        else {
+            panic!("an empty frame is a fault, and no more");
+        };
+        assert!(error.contains("no version"), "{error}");
+    }
+}
+
+#[test]
+fn what_has_gone_home_does_not_wait() {
+    let mut session = session();
+    send(&mut session, 5, Order::Barrier);
+    send(&mut session, 6, Order::Barrier);
+    assert!(session.queued() > 0);
+    session.handle_eof();
+    assert_eq!(session.take_undelivered().count(), 2);
+    assert_eq!((session.queued(), session.is_flushed()), (0, true));
+}
+
 /// What ends the channel, and that nothing follows, neither from this chunk nor from later ones.
 #[track_caller]
 fn check_fatal(chunk: &[u8], fault: Fault) {
@@ -153,6 +182,7 @@ fn what_cannot_be_read_on_ends_the_channel() {
     check_fatal(b"\x02{}\n1\n", Fault::BunCluster);
     check_fatal(&[b' '; 201], Fault::TooLong { limit: 200 });
     check_fatal(&[&[b' '; 201], &b"\n1\n"[..]].concat(), Fault::TooLong { limit: 200 });
+    check_fatal(&[&b"\x02{}\n"[..], &[b' '; 201]].concat(), Fault::BunCluster);
 }
 
 #[test]
@@ -174,6 +204,20 @@ fn a_peer_that_does_not_read_is_not_written_to_for_ever() {
     assert_eq!((refused.reason, refused.handle), (SendErrorReason::QueueFull, Some(3)));
     written(&mut session);
     assert!(session.send_json(&big, None).is_ok());
+}
+
+#[test]
+fn nothing_follows_the_answer_that_nobody_reads() {
+    for line in [HANDLE, r#"{"cmd":"NODE_HANDLE","type":"net.BoundSocket"}"#] {
+        let mut session = session();
+        let (mut told, mut handles) = (Vec::new(), 0..);
+        while session.is_connected() {
+            input(&mut session, &[line, line], &[handles.next().unwrap()]);
+            told.append(&mut events(&mut session));
+        }
+        let end = &told[told.len() - 2..];
+        assert!(matches!(end, [Event::Fault(Fault::Deaf { .. }), Event::Disconnected]), "{end:?}");
+    }
 }
 
 #[test]
