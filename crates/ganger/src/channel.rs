@@ -58,6 +58,8 @@ struct State {
     flusher: Option<AbortHandle>,
     /// What did not arrive, once the channel has ended.
     undelivered: VecDeque<OwnedFd>,
+    /// What came while somebody waited for something else.
+    early: VecDeque<Event<OwnedFd>>,
 }
 
 impl Channel {
@@ -85,7 +87,8 @@ impl Channel {
     pub fn with_limits(socket: OwnedFd, serialization: Serialization, limits: Limits) -> io::Result<Self> {
         let link = Link::new(socket, serialization, limits)?;
         let socket = Some(link.as_fd().try_clone_to_owned()?);
-        let state = State { link, socket, flusher: None, undelivered: VecDeque::new() };
+        let state =
+            State { link, socket, flusher: None, undelivered: VecDeque::new(), early: VecDeque::new() };
         let shared = Arc::new(Shared { state: Mutex::new(state), watched: OnceLock::new() });
         Ok(Self { shared, buffer: Box::default() })
     }
@@ -166,6 +169,7 @@ impl Channel {
         loop {
             let flushed = {
                 let mut state = self.shared.state();
+                state.drop_delivered();
                 let flushed = state.link.flush();
                 if state.link.session.is_flushed() {
                     return Ok(());
@@ -261,7 +265,7 @@ impl State {
                 }
                 continue;
             }
-            let received = match self.link.session.poll_event() {
+            let received = match self.early.pop_front().or_else(|| self.link.session.poll_event()) {
                 Some(Event::Message { payload, handle }) => {
                     Received::Message(Message::new(payload, handle.map(|(_, fd)| fd)))
                 }
@@ -280,6 +284,15 @@ impl State {
                 None => return Poll::Pending,
             };
             return Poll::Ready(Some(received));
+        }
+    }
+
+    /// Closes what has been delivered: whoever only sends has nobody else who does.
+    fn drop_delivered(&mut self) {
+        while let Some(event) = self.link.session.poll_event() {
+            if !matches!(event, Event::Delivered { .. }) {
+                self.early.push_back(event);
+            }
         }
     }
 }
