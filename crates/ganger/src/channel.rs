@@ -46,7 +46,7 @@ pub struct Channel {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The same socket under a number of its own, which the runtime watches from the first `await` on.
+    /// The same socket under a number of its own, which the runtime watches from the first `await` on, for reading.
     watched: OnceLock<AsyncFd<OwnedFd>>,
 }
 
@@ -54,6 +54,8 @@ struct Shared {
 struct State {
     link: Link<OwnedFd>,
     socket: Option<OwnedFd>,
+    /// Watched for writing, as long as somebody waits for it: otherwise whatever the peer reads would wake us.
+    writable: Weak<AsyncFd<Arc<OwnedFd>>>,
     /// The task that writes what waits.
     flusher: Option<AbortHandle>,
     /// What did not arrive, once the channel has ended.
@@ -87,8 +89,14 @@ impl Channel {
     pub fn with_limits(socket: OwnedFd, serialization: Serialization, limits: Limits) -> io::Result<Self> {
         let link = Link::new(socket, serialization, limits)?;
         let socket = Some(link.as_fd().try_clone_to_owned()?);
-        let state =
-            State { link, socket, flusher: None, undelivered: VecDeque::new(), early: VecDeque::new() };
+        let state = State {
+            link,
+            socket,
+            writable: Weak::new(),
+            flusher: None,
+            undelivered: VecDeque::new(),
+            early: VecDeque::new(),
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), watched: OnceLock::new() });
         Ok(Self { shared, buffer: Box::default() })
     }
@@ -203,13 +211,16 @@ impl Channel {
 
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
-        let write = if flushed == Flushed::Blocked { Interest::WRITABLE } else { Interest::READABLE };
         let Some(watched) = self.shared.watched() else { return false };
-        let Ok(mut ready) = watched.ready(Interest::READABLE | write).await else { return false };
-        if !ready.ready().is_readable() {
-            ready.clear_ready_matching(Ready::WRITABLE);
-            return true;
-        }
+        let ready = if flushed == Flushed::Blocked {
+            tokio::select! {
+                ready = watched.readable() => ready,
+                writable = self.shared.writable() => return writable.is_some(),
+            }
+        } else {
+            watched.readable().await
+        };
+        let Ok(mut ready) = ready else { return false };
         if self.buffer.is_empty() {
             self.buffer = vec![0; READ_SIZE].into();
         }
@@ -247,11 +258,18 @@ impl Shared {
     fn watched(&self) -> Option<&AsyncFd<OwnedFd>> {
         if self.watched.get().is_none() {
             let socket = self.state().socket.take()?;
-            let watched = watch(socket, Interest::READABLE | Interest::WRITABLE).ok()?;
+            let watched = watch(socket, Interest::READABLE).ok()?;
             // The socket was there once, so nobody else has been quicker.
             let _ = self.watched.set(watched);
         }
         self.watched.get()
+    }
+
+    /// Waits until the socket may take more; none if the runtime cannot watch it, or is gone.
+    async fn writable(&self) -> Option<()> {
+        let watched = self.state().watch_writable()?;
+        watched.writable().await.ok()?.clear_ready();
+        Some(())
     }
 }
 
@@ -287,6 +305,16 @@ impl State {
         }
     }
 
+    /// One for all who wait: a number can be watched once.
+    fn watch_writable(&mut self) -> Option<Arc<AsyncFd<Arc<OwnedFd>>>> {
+        if let Some(watched) = self.writable.upgrade() {
+            return Some(watched);
+        }
+        let watched = Arc::new(watch(self.link.socket(), Interest::WRITABLE).ok()?);
+        self.writable = Arc::downgrade(&watched);
+        Some(watched)
+    }
+
     /// Closes what has been delivered: whoever only sends has nobody else who does.
     fn drop_delivered(&mut self) {
         while let Some(event) = self.link.session.poll_event() {
@@ -308,10 +336,8 @@ async fn flush_later(shared: Weak<Shared>) {
                 return;
             }
         }
-        let writable = async { shared.watched()?.writable().await.ok() };
-        match writable.await {
-            Some(mut ready) => ready.clear_ready(),
-            None => return,
+        if shared.writable().await.is_none() {
+            return;
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use ganger_proto::{
@@ -28,7 +29,7 @@ const READS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Link<H> {
     pub(crate) session: Session<H>,
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     /// Writing has failed: only what the peer still says is of interest.
     broken: bool,
 }
@@ -50,7 +51,12 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
         fd::set_nonblocking(&socket)?;
         fd::set_cloexec(&socket, true)?;
         let session = Session::with_serialization(serialization, limits);
-        Ok(Self { session, socket, broken: false })
+        Ok(Self { session, socket: Arc::new(socket), broken: false })
+    }
+
+    /// The socket, to be watched.
+    pub(crate) fn socket(&self) -> Arc<OwnedFd> {
+        self.socket.clone()
     }
 
     /// Reads what is there into the session, by way of the loop's one buffer. Returns how many bytes it was.
