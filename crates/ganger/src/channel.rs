@@ -226,9 +226,9 @@ impl Channel {
         }
         let mut state = self.shared.state();
         state.link.receive(&mut self.buffer);
-        // Level-triggered by hand: if there is more, the next read says so.
-        if !state.link.more_to_read() {
-            ready.clear_ready_matching(Ready::READABLE | Ready::READ_CLOSED);
+        // The end is announced once, perhaps with the bytes before it, so that it stays.
+        if state.link.is_drained() {
+            ready.clear_ready_matching(Ready::READABLE);
         }
         true
     }

@@ -32,6 +32,8 @@ pub(crate) struct Link<H> {
     socket: Arc<OwnedFd>,
     /// Writing has failed: only what the peer still says is of interest.
     broken: bool,
+    /// The last read took all that there was. The end may have come since, unannounced.
+    drained: bool,
 }
 
 /// How far a flush came.
@@ -51,7 +53,7 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
         fd::set_nonblocking(&socket)?;
         fd::set_cloexec(&socket, true)?;
         let session = Session::with_serialization(serialization, limits);
-        Ok(Self { session, socket: Arc::new(socket), broken: false })
+        Ok(Self { session, socket: Arc::new(socket), broken: false, drained: false })
     }
 
     /// The socket, to be watched.
@@ -63,18 +65,23 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
         let mut handles = Vec::new();
         let mut total = 0;
+        self.drained = false;
         for _ in 0..READS {
             match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
                 Ok(received) if received.bytes > 0 => {
                     total += received.bytes;
-                    let with_handles = !handles.is_empty();
-                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
                     // A read stops after a descriptor, otherwise only where there is no more.
-                    if received.bytes < buffer.len() && !with_handles {
+                    let stopped = !handles.is_empty() || received.truncated;
+                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
+                    if received.bytes < buffer.len() && !stopped {
+                        self.drained = true;
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.drained = true;
+                    break;
+                }
                 Ok(_) | Err(_) => {
                     self.session.handle_eof();
                     break;
@@ -82,6 +89,11 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
             }
         }
         total
+    }
+
+    /// Whether the last [`Link::receive`] took all bytes that there were. It does not say whether the end followed.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// How many bytes wait to be read.
