@@ -69,5 +69,7 @@ if (process.send) {
 } else {
   const [ours, theirs, message, serialization, time] = args;
   const child = fork(__filename, [theirs, message, time], { serialization });
+  // With a listener on its way there is no 'disconnect'.
+  child.on('exit', () => process.exit());
   play(child, ours, message, Number(time), every(ours, message));
 }
