@@ -18,12 +18,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::workspace;
+use channel::Channel;
 use child_process::ChildProcess;
 use connect::Connect;
 use machine::Cpus;
 use report::Report;
 
 pub mod bare;
+mod channel;
 mod child_process;
 mod connect;
 mod load;
@@ -136,7 +138,8 @@ pub fn bench(options: &Options) -> Result<()> {
 
 fn measures() -> Vec<Box<dyn Measure>> {
     let child_process = ChildProcess::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
-    std::iter::once(Box::new(Connect) as Box<dyn Measure>).chain(child_process).collect()
+    let channel = Channel::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
+    std::iter::once(Box::new(Connect) as Box<dyn Measure>).chain(child_process).chain(channel).collect()
 }
 
 /// Goes on as the optimised program: the load generator and the bare servers are part of it.

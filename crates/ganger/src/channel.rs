@@ -55,7 +55,7 @@ pub struct Channel {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The same socket under a number of its own, which the runtime watches from the first `await` on.
+    /// The same socket under a number of its own, which the runtime watches from the first `await` on, for reading.
     watched: OnceLock<AsyncFd<OwnedFd>>,
 }
 
@@ -63,14 +63,14 @@ struct Shared {
 struct State {
     link: Link<OwnedFd>,
     socket: Option<OwnedFd>,
+    /// Watched for writing, as long as somebody waits for it: otherwise whatever the peer reads would wake us.
+    writable: Weak<AsyncFd<Arc<OwnedFd>>>,
     /// The task that writes what waits.
     flusher: Option<AbortHandle>,
     /// What was heard and not told yet.
     received: VecDeque<Received>,
     /// Answers about sockets that were lent.
     answers: VecDeque<LentMessage>,
-    /// Nothing more will be heard.
-    ended: bool,
     /// Where this is, for those who hold sockets of the peer's.
     own: Weak<Shared>,
 }
@@ -104,10 +104,10 @@ impl Channel {
             let state = State {
                 link,
                 socket,
+                writable: Weak::new(),
                 flusher: None,
                 received: VecDeque::new(),
                 answers: VecDeque::new(),
-                ended: false,
                 own: own.clone(),
             };
             Shared { state: Mutex::new(state), watched: OnceLock::new() }
@@ -201,6 +201,7 @@ impl Channel {
         loop {
             let flushed = {
                 let mut state = self.shared.state();
+                state.hear();
                 let flushed = state.link.flush();
                 if state.link.session.is_flushed() {
                     return Ok(());
@@ -234,21 +235,24 @@ impl Channel {
 
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
-        let write = if flushed == Flushed::Blocked { Interest::WRITABLE } else { Interest::READABLE };
         let Some(watched) = self.shared.watched() else { return false };
-        let Ok(mut ready) = watched.ready(Interest::READABLE | write).await else { return false };
-        if !ready.ready().is_readable() {
-            ready.clear_ready_matching(Ready::WRITABLE);
-            return true;
-        }
+        let ready = if flushed == Flushed::Blocked {
+            tokio::select! {
+                ready = watched.readable() => ready,
+                writable = self.shared.writable() => return writable.is_some(),
+            }
+        } else {
+            watched.readable().await
+        };
+        let Ok(mut ready) = ready else { return false };
         if self.buffer.is_empty() {
             self.buffer = vec![0; READ_SIZE].into();
         }
         let mut state = self.shared.state();
         state.link.receive(&mut self.buffer);
-        // Level-triggered by hand: if there is more, the next read says so.
-        if !state.link.more_to_read() {
-            ready.clear_ready_matching(Ready::READABLE | Ready::READ_CLOSED);
+        // The end is announced once, perhaps with the bytes before it, so that it stays.
+        if state.link.is_drained() {
+            ready.clear_ready_matching(Ready::READABLE);
         }
         true
     }
@@ -278,58 +282,77 @@ impl Shared {
     fn watched(&self) -> Option<&AsyncFd<OwnedFd>> {
         if self.watched.get().is_none() {
             let socket = self.state().socket.take()?;
-            let watched = watch(socket, Interest::READABLE | Interest::WRITABLE).ok()?;
+            let watched = watch(socket, Interest::READABLE).ok()?;
             // The socket was there once, so nobody else has been quicker.
             let _ = self.watched.set(watched);
         }
         self.watched.get()
+    }
+
+    /// Waits until the socket may take more; none if the runtime cannot watch it, or is gone.
+    async fn writable(&self) -> Option<()> {
+        let watched = self.state().watch_writable()?;
+        watched.writable().await.ok()?.clear_ready();
+        Some(())
     }
 }
 
 impl State {
     /// What is to be told next: `Ready(None)` is the end.
     fn next(&mut self) -> Poll<Option<Received>> {
-        self.hear();
-        match self.received.pop_front() {
-            Some(received) => Poll::Ready(Some(received)),
-            None if self.ended => Poll::Ready(None),
-            None => Poll::Pending,
+        if let Some(received) = self.received.pop_front() {
+            return Poll::Ready(Some(received));
+        }
+        while let Some(event) = self.link.session.poll_event() {
+            if let Some(received) = self.sort(event) {
+                return Poll::Ready(Some(received));
+            }
+            if let Some(received) = self.received.pop_front() {
+                return Poll::Ready(Some(received));
+            }
+        }
+        if self.has_ended() { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// Keeps all that the session has to say, for who waits for something else.
+    fn hear(&mut self) {
+        while let Some(event) = self.link.session.poll_event() {
+            let received = self.sort(event);
+            self.received.extend(received);
         }
     }
 
-    /// Sorts what the session has to say.
-    fn hear(&mut self) {
-        while let Some(event) = self.link.session.poll_event() {
-            let received = match event {
-                Event::Message { payload, handle } => {
-                    let handle = handle.and_then(|(kind, fd)| self.restore(kind, fd));
-                    Received::Message(Message::with_handle(payload, handle))
+    /// Whether nothing more will be heard.
+    fn has_ended(&self) -> bool {
+        self.link.session.wants_close()
+    }
+
+    /// What is to be told of an event.
+    fn sort(&mut self, event: Event<OwnedFd>) -> Option<Received> {
+        match event {
+            Event::Message { payload, handle } => {
+                let handle = handle.and_then(|(kind, fd)| self.restore(kind, fd));
+                Some(Received::Message(Message::with_handle(payload, handle)))
+            }
+            Event::Fault(fault) => Some(Received::Fault(fault)),
+            Event::Lent(answer) => {
+                // Of answers that nobody waits for the last few are enough.
+                if self.answers.len() == ANSWERS {
+                    self.answers.pop_front();
                 }
-                Event::Fault(fault) => Received::Fault(fault),
-                Event::Lent(answer) => {
-                    // Of answers that nobody waits for the last few are enough.
-                    if self.answers.len() == ANSWERS {
-                        self.answers.pop_front();
-                    }
-                    self.answers.push_back(answer);
-                    continue;
-                }
-                Event::Returned { handle, .. } => match Handle::try_from(handle) {
-                    Ok(handle) => Received::Undelivered(handle),
-                    Err(_) => continue,
-                },
-                Event::Disconnected => {
-                    let left = self.link.session.take_undelivered();
-                    let handles = left.filter_map(|(_, fd)| Handle::try_from(fd).ok());
-                    self.received.extend(handles.map(Received::Undelivered));
-                    continue;
-                }
-                // The cluster's business is not ours; a delivered handle is closed by being dropped.
-                _ => continue,
-            };
-            self.received.push_back(received);
+                self.answers.push_back(answer);
+                None
+            }
+            Event::Returned { handle, .. } => Handle::try_from(handle).ok().map(Received::Undelivered),
+            Event::Disconnected => {
+                let left = self.link.session.take_undelivered();
+                let handles = left.filter_map(|(_, fd)| Handle::try_from(fd).ok());
+                self.received.extend(handles.map(Received::Undelivered));
+                None
+            }
+            // The cluster's business is not ours; a delivered handle is closed by being dropped.
+            _ => None,
         }
-        self.ended = self.link.session.wants_close();
     }
 
     /// The socket that came with a message, with a lease if somebody counts it.
@@ -339,6 +362,16 @@ impl State {
         let HandleKind::NetSocket { key: Some(server) } = kind else { return handle };
         let lease = Borrowed { server: server.clone(), channel: self.own.clone() };
         handle.map(|handle| handle.lent_by(server, Box::new(lease)))
+    }
+
+    /// One for all who wait: a number can be watched once.
+    fn watch_writable(&mut self) -> Option<Arc<AsyncFd<Arc<OwnedFd>>>> {
+        if let Some(watched) = self.writable.upgrade() {
+            return Some(watched);
+        }
+        let watched = Arc::new(watch(self.link.socket(), Interest::WRITABLE).ok()?);
+        self.writable = Arc::downgrade(&watched);
+        Some(watched)
     }
 }
 
@@ -353,10 +386,8 @@ async fn flush_later(shared: Weak<Shared>) {
                 return;
             }
         }
-        let writable = async { shared.watched()?.writable().await.ok() };
-        match writable.await {
-            Some(mut ready) => ready.clear_ready(),
-            None => return,
+        if shared.writable().await.is_none() {
+            return;
         }
     }
 }

@@ -121,21 +121,27 @@ impl Measure for ChildProcess {
         } else {
             cpus.enter_server()?
         }
-        let output = command.current_dir(workspace::root()).env_remove("NODE_OPTIONS").output();
-        cpus.enter_load()?;
-        let output = output.with_context(|| format!("cannot start {}", workspace::shown(&command)))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mut numbers = text.split_whitespace().map(str::parse::<f64>);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(count)), Some(Ok(seconds))) if output.status.success() => {
-                Ok(Sample { value: count / seconds, load_busy: None, failed: 0 })
-            }
-            _ => anyhow::bail!(
-                "`{}` {}: {text}{}",
-                workspace::shown(&command),
-                output.status,
-                String::from_utf8_lossy(&output.stderr)
-            ),
+        measured(&mut command, cpus)
+    }
+}
+
+/// What a contender prints that is a program of its own: how much it was, and how many seconds it took. It runs on
+/// the CPUs that this thread is on; afterwards the thread is back on the load's.
+pub(super) fn measured(command: &mut Command, cpus: &Cpus) -> Result<Sample> {
+    let output = command.current_dir(workspace::root()).env_remove("NODE_OPTIONS").output();
+    cpus.enter_load()?;
+    let output = output.with_context(|| format!("cannot start {}", workspace::shown(command)))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut numbers = text.split_whitespace().map(str::parse::<f64>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(count)), Some(Ok(seconds))) if output.status.success() => {
+            Ok(Sample { value: count / seconds, load_busy: None, failed: 0 })
         }
+        _ => anyhow::bail!(
+            "`{}` {}: {text}{}",
+            workspace::shown(command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        ),
     }
 }

@@ -9,9 +9,11 @@
 //! cut out, nor put in: it is read and written anew, by which its objects get their new numbers. That costs
 //! what the message weighs, and only messages with a handle pay it.
 
-use memchr::memmem;
+use std::sync::LazyLock;
 
-use super::{ClusterMessage, HandleKind, LentMessage, Line};
+use memchr::memmem::Finder;
+
+use super::{ClusterMessage, HandleKind, INTERNAL, LentMessage, Line};
 use crate::{
     value::{self, FromJsonError, JsString, Ref, ToJsonError, Value},
     wire::v8::{self, ReadError, Wrong},
@@ -66,8 +68,10 @@ pub enum Unreadable {
 /// Whether a payload can only be a user's message, without reading it: what is internal says `NODE_` in one of
 /// the two ways in which V8 writes text, and it has no third one that could hide it.
 pub fn is_plainly_user(payload: &[u8]) -> bool {
-    memmem::find(payload, b"NODE_").is_none() && memmem::find(payload, b"N\0O\0D\0E\0_\0").is_none()
+    INTERNAL.find(payload).is_none() && INTERNAL_UTF16.find(payload).is_none()
 }
+
+static INTERNAL_UTF16: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"N\0O\0D\0E\0_\0"));
 
 /// Reads one payload. A user's message is only looked at as far as [`is_plainly_user`] needs, so it may still
 /// turn out to be no value; all that is internal has been validated.

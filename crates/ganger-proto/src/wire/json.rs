@@ -77,7 +77,8 @@ impl Default for Lines {
 
 /// The line as text; bytes that are not UTF-8 become U+FFFD, as in Node's `StringDecoder`.
 pub fn text(line: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(line)
+    // What is UTF-8, as nearly all is, is told far faster than what is not is mended.
+    std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::from)
 }
 
 /// Whether `json` is one valid JSON value.

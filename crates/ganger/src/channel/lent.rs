@@ -59,7 +59,7 @@ impl Channel {
     async fn next_answer(&mut self) -> Result<(), ClosedBeforeReply> {
         let flushed = {
             let mut state = self.shared.state();
-            if state.ended {
+            if state.has_ended() {
                 return Err(ClosedBeforeReply);
             }
             state.link.flush()

@@ -4,6 +4,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use ganger_proto::{
@@ -28,9 +29,11 @@ const READS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Link<H> {
     pub(crate) session: Session<H>,
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     /// Writing has failed: only what the peer still says is of interest.
     broken: bool,
+    /// The last read took all that there was. The end may have come since, unannounced.
+    drained: bool,
 }
 
 /// How far a flush came.
@@ -50,25 +53,35 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
         fd::set_nonblocking(&socket)?;
         fd::set_cloexec(&socket, true)?;
         let session = Session::with_serialization(serialization, limits);
-        Ok(Self { session, socket, broken: false })
+        Ok(Self { session, socket: Arc::new(socket), broken: false, drained: false })
+    }
+
+    /// The socket, to be watched.
+    pub(crate) fn socket(&self) -> Arc<OwnedFd> {
+        self.socket.clone()
     }
 
     /// Reads what is there into the session, by way of the loop's one buffer. Returns how many bytes it was.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
         let mut handles = Vec::new();
         let mut total = 0;
+        self.drained = false;
         for _ in 0..READS {
             match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
                 Ok(received) if received.bytes > 0 => {
                     total += received.bytes;
-                    let with_handles = !handles.is_empty();
-                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
                     // A read stops after a descriptor, otherwise only where there is no more.
-                    if received.bytes < buffer.len() && !with_handles {
+                    let stopped = !handles.is_empty() || received.truncated;
+                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
+                    if received.bytes < buffer.len() && !stopped {
+                        self.drained = true;
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.drained = true;
+                    break;
+                }
                 Ok(_) | Err(_) => {
                     self.session.handle_eof();
                     break;
@@ -76,6 +89,11 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
             }
         }
         total
+    }
+
+    /// Whether the last [`Link::receive`] took all bytes that there were. It does not say whether the end followed.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// How many bytes wait to be read.

@@ -14,6 +14,7 @@ use super::{pidfd::PidFd, poll::Poller};
 pub(crate) trait Steady: AsRawFd + sealed::Sealed {}
 
 impl Steady for OwnedFd {}
+impl Steady for Arc<OwnedFd> {}
 impl Steady for BorrowedFd<'_> {}
 impl Steady for Arc<PidFd> {}
 impl Steady for Poller {}
@@ -22,6 +23,7 @@ mod sealed {
     /// Only this module can say that a type is steady.
     pub(crate) trait Sealed {}
     impl Sealed for super::OwnedFd {}
+    impl Sealed for super::Arc<super::OwnedFd> {}
     impl Sealed for super::BorrowedFd<'_> {}
     impl Sealed for super::Arc<super::PidFd> {}
     impl Sealed for super::Poller {}
