@@ -90,6 +90,12 @@ fn look(line: &str) {
                 assert_eq!(advanced::decode(&payload), Ok(Frame::Cluster(said)));
             }
         }
+        Ok(Line::Lent(message)) => {
+            assert!(is_valid);
+            let mut written = Vec::new();
+            message.write(&mut written);
+            assert_eq!(node::decode(&json::text(&written)), Ok(Line::Lent(message)));
+        }
         Ok(Line::HandleAck | Line::HandleNack | Line::Other) => assert!(is_valid),
         Err(bad) => assert!(!is_valid && line.starts_with(&bad.start)),
         Ok(other) => panic!("{other:?}"),
