@@ -207,6 +207,16 @@ fn a_peer_that_does_not_read_is_not_written_to_for_ever() {
 }
 
 #[test]
+fn a_peer_is_not_deaf_because_we_say_much() {
+    let mut session = session();
+    let attachment =
+        |handle| Attachment { handle, kind: HandleKind::NetNative, tag: 0, order: Order::Pipelined };
+    while session.send_json("1", Some(attachment(5))).is_ok() {}
+    input(&mut session, &[HANDLE], &[4]);
+    assert_eq!(events(&mut session), [with_handle("1", 4)]);
+}
+
+#[test]
 fn nothing_follows_the_answer_that_nobody_reads() {
     for line in [HANDLE, r#"{"cmd":"NODE_HANDLE","type":"net.BoundSocket"}"#] {
         let mut session = session();
