@@ -211,7 +211,7 @@ fn a_peer_is_not_deaf_because_we_say_much() {
     let mut session = session();
     let attachment =
         |handle| Attachment { handle, kind: HandleKind::NetNative, tag: 0, order: Order::Pipelined };
-    while session.send_json("1", Some(attachment(5))).is_ok() {}
+    while session.send_json("\"longer\"", Some(attachment(5))).is_ok() {}
     input(&mut session, &[HANDLE], &[4]);
     assert_eq!(events(&mut session), [with_handle("1", 4)]);
 }
