@@ -63,6 +63,8 @@ pub struct Session<H> {
     books: Books,
     /// Bytes in `out` and `held`.
     queued: usize,
+    /// Bytes of answers in `out`.
+    owed: usize,
     events: VecDeque<Event<H>>,
 }
 
@@ -71,7 +73,7 @@ pub struct Session<H> {
 pub struct Limits {
     /// The longest message, in bytes. Default: 64 MiB.
     pub line: usize,
-    /// The most bytes that may wait to be written. Default: 64 MiB.
+    /// The most bytes that may wait to be written, and the most answers on top of them. Default: 64 MiB.
     pub queue: usize,
     /// Whether a user's message is checked to be a value before it is handed on. Off, nothing is parsed
     /// until somebody looks; a primary that guards others has it on. Default: off.
@@ -210,6 +212,8 @@ struct Frame {
     bytes: Vec<u8>,
     /// The handle is the first of `pending` that has not departed.
     carries_handle: bool,
+    /// How much of it is answers to the peer's handles.
+    answers: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -246,6 +250,7 @@ impl<H> Session<H> {
             held: VecDeque::new(),
             books: Books::default(),
             queued: 0,
+            owed: 0,
             events: VecDeque::new(),
         }
     }
@@ -305,6 +310,7 @@ impl<H> Session<H> {
         self.out.clear();
         self.written = 0;
         self.queued = 0;
+        self.owed = 0;
         let held = std::mem::take(&mut self.held).into_iter().filter_map(|held| held.attachment);
         let pending = std::mem::take(&mut self.pending).into_iter().map(|pending| pending.attachment);
         pending.chain(held).map(|attachment| (attachment.tag, attachment.handle))

@@ -24,13 +24,15 @@ struct Held {
 
 /// A peer cannot make us keep books of more servers than that; it has no reason to come near.
 const SERVERS: usize = 4096;
+/// Nor of ones with such names; Node's are addresses.
+const LONGEST_KEY: usize = 4096;
 
 impl<H> Session<H> {
     /// A socket came that the peer's server accepted.
     pub(super) fn lent_to_us(&mut self, key: &str) {
         if let Some(held) = self.books.held.get_mut(key) {
             held.open += 1;
-        } else if self.books.held.len() < SERVERS {
+        } else if self.books.held.len() < SERVERS && key.len() <= LONGEST_KEY {
             self.books.held.insert(key.into(), Held { open: 1, notify: false });
         }
     }

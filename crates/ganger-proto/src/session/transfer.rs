@@ -46,6 +46,7 @@ impl<H> Session<H> {
             held,
             books: self.books,
             queued: self.queued,
+            owed: self.owed,
             events,
         }
     }

@@ -243,8 +243,8 @@ impl End {
         if self.session.is_flushed() {
             assert_eq!(self.session.queued(), 0, "what is written waits no more");
         }
-        // What is announced around a handle, and answers, come on top of what is asked for.
-        let most = self.limits.queue + 200 * (self.outcomes.len() + self.announced + 1);
+        // What is announced around a handle, answers, and a message that is sent again come on top of what is asked for.
+        let most = 2 * self.limits.queue + 200 * (self.outcomes.len() + self.announced + 1);
         assert!(self.session.queued() <= most, "{} bytes wait", self.session.queued());
     }
 

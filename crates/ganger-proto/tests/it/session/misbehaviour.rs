@@ -58,8 +58,9 @@ fn check(lines: &[&str], handles: &[u32], expected: &[Event<u32>], answers: &[&s
     assert_eq!(events(&mut session), [plain("7")]);
 }
 
+/// A real Node dies of it: `ERR_INTERNAL_ASSERTION`, thrown where nobody catches it.
 #[test]
-fn an_answer_to_nothing_is_a_fault_and_no_more() {
+fn pitfall_06_an_answer_to_nothing_is_a_fault_and_no_more() {
     check(&[HANDLE_ACK, "1"], &[], &[Event::Fault(Fault::UnexpectedAck), plain("1")], &[]);
     check(&[HANDLE_NACK], &[], &[Event::Fault(Fault::UnexpectedAck)], &[]);
 }
@@ -73,8 +74,9 @@ fn an_answer_to_a_handle_that_has_not_left_is_a_fault() {
     assert_eq!(session.take_undelivered().collect::<Vec<_>>(), [(5, 5)]);
 }
 
+/// A real Node dies of it.
 #[test]
-fn a_second_answer_to_one_handle_is_a_fault() {
+fn pitfall_06_a_second_answer_to_one_handle_is_a_fault() {
     let mut session = session();
     send(&mut session, 5, Order::Barrier);
     written(&mut session);
@@ -83,8 +85,9 @@ fn a_second_answer_to_one_handle_is_a_fault() {
     assert_eq!(events(&mut session), [delivered, Event::Fault(Fault::UnexpectedAck)]);
 }
 
+/// A real Node pairs them with the handle messages after them, for ever one off.
 #[test]
-fn descriptors_that_nobody_announced_are_closed() {
+fn pitfall_03_descriptors_that_nobody_announced_are_closed() {
     let unannounced = |count| Event::Fault(Fault::Unannounced { count });
     check(&[HANDLE], &[1, 2], &[with_handle("1", 1), unannounced(1)], &[HANDLE_ACK]);
     check(&["1"], &[1, 2], &[plain("1"), unannounced(2)], &[]);
@@ -104,13 +107,14 @@ fn half_a_line_does_not_gather_descriptors_for_ever() {
 }
 
 #[test]
-fn a_handle_without_its_descriptor_is_refused_once() {
+fn pitfall_06_a_handle_without_its_descriptor_is_refused_once() {
     check(&[HANDLE], &[], &[], &[HANDLE_NACK]);
     check(&[HANDLE, "1", HANDLE], &[4], &[with_handle("1", 4), plain("1")], &[HANDLE_ACK, HANDLE_NACK]);
 }
 
+/// A real Node answers twice, and the second answer kills a Node that sent it.
 #[test]
-fn what_node_sends_again_is_wrapped_twice_and_answered_once() {
+fn pitfall_08_what_node_sends_again_is_wrapped_twice_and_answered_once() {
     let nested = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{HANDLE}}}"#);
     check(&[&nested], &[4], &[with_handle("1", 4)], &[HANDLE_ACK]);
     check(&[&nested], &[], &[], &[HANDLE_NACK]);
@@ -123,8 +127,9 @@ fn a_handle_of_an_unknown_type_is_taken_and_closed() {
     check(&[unknown], &[4], &[fault], &[HANDLE_ACK]);
 }
 
+/// A real Node dies of it, or loses the rest of the chunk; if the line began in an earlier one, all after it.
 #[test]
-fn a_bad_line_spoils_no_other() {
+fn pitfall_09_a_bad_line_spoils_no_other() {
     let bad = |start: &str| Event::Fault(Fault::NotJson { start: start.into() });
     check(&["1", "undefined", "2"], &[], &[plain("1"), bad("undefined"), plain("2")], &[]);
     check(&["", "2"], &[], &[bad(""), plain("2")], &[]);
@@ -133,7 +138,7 @@ fn a_bad_line_spoils_no_other() {
 
 /// It would be taken for the `undefined` of a handle that came without a message.
 #[test]
-fn nothing_at_all_is_no_message() {
+fn pitfall_09_nothing_at_all_is_no_message() {
     for validate in [false, true] {
         let limits = Limits { validate, ..Limits::default() };
         let mut json = Session::<u32>::new(limits);
@@ -185,8 +190,9 @@ fn what_cannot_be_read_on_ends_the_channel() {
     check_fatal(&[&b"\x02{}\n"[..], &[b' '; 201]].concat(), Fault::BunCluster);
 }
 
+/// A real Node drops it and says nothing.
 #[test]
-fn an_end_in_the_middle_of_a_line_is_told() {
+fn pitfall_12_an_end_in_the_middle_of_a_line_is_told() {
     let mut session = session();
     session.handle_input(b"1\n{\"a", [3]);
     session.handle_eof();
@@ -195,7 +201,7 @@ fn an_end_in_the_middle_of_a_line_is_told() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_not_written_to_for_ever() {
+fn pitfall_19_a_peer_that_does_not_read_is_not_written_to_for_ever() {
     let mut session = session();
     let big = format!("\"{}\"", "x".repeat(700));
     assert!(session.send_json(&big, None).is_ok());
@@ -204,6 +210,16 @@ fn a_peer_that_does_not_read_is_not_written_to_for_ever() {
     assert_eq!((refused.reason, refused.handle), (SendErrorReason::QueueFull, Some(3)));
     written(&mut session);
     assert!(session.send_json(&big, None).is_ok());
+}
+
+#[test]
+fn a_peer_is_not_deaf_because_we_say_much() {
+    let mut session = session();
+    let attachment =
+        |handle| Attachment { handle, kind: HandleKind::NetNative, tag: 0, order: Order::Pipelined };
+    while session.send_json("\"longer\"", Some(attachment(5))).is_ok() {}
+    input(&mut session, &[HANDLE], &[4]);
+    assert_eq!(events(&mut session), [with_handle("1", 4)]);
 }
 
 #[test]
@@ -241,7 +257,7 @@ fn a_descriptor_may_come_with_any_part_of_its_line() {
 }
 
 #[test]
-fn a_lost_descriptor_does_not_shift_the_ones_after_it() {
+fn pitfall_03_a_lost_descriptor_does_not_shift_the_ones_after_it() {
     let second = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":2}"#;
     for cut in 1..=HANDLE.len() {
         let mut session = session();
