@@ -45,6 +45,7 @@ pub struct Channel {
 /// What the channel and its flusher have in common.
 #[derive(Debug)]
 struct Shared {
+    serialization: Serialization,
     state: Mutex<State>,
     /// The same socket under a number of its own, which the runtime watches from the first `await` on, for reading.
     watched: OnceLock<AsyncFd<OwnedFd>>,
@@ -97,13 +98,13 @@ impl Channel {
             undelivered: VecDeque::new(),
             early: VecDeque::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), watched: OnceLock::new() });
+        let shared = Arc::new(Shared { serialization, state: Mutex::new(state), watched: OnceLock::new() });
         Ok(Self { shared, buffer: Box::default() })
     }
 
     /// How values are written on it.
     pub fn serialization(&self) -> Serialization {
-        self.shared.state().link.session.serialization()
+        self.shared.serialization
     }
 
     /// Whether messages can be sent: neither side has closed it.
@@ -130,8 +131,8 @@ impl Channel {
         message: &T,
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
-        let (payload, handle) = SendError::check(Payload::of(self.serialization(), message), handle)?;
-        self.send_payload(&payload, handle)
+        let (payload, handle) = SendError::check(Payload::of(self.shared.serialization, message), handle)?;
+        self.post(handle.is_some(), |link| link.post_owned(payload, handle))
     }
 
     /// Queues a value of JavaScript's, for what serde has no words for.
@@ -139,8 +140,9 @@ impl Channel {
     /// # Errors
     /// [`SendError`].
     pub fn send_value(&self, value: &Value, handle: Option<Handle>) -> Result<bool, SendError> {
-        let (payload, handle) = SendError::check(Payload::of_value(self.serialization(), value), handle)?;
-        self.send_payload(&payload, handle)
+        let (payload, handle) =
+            SendError::check(Payload::of_value(self.shared.serialization, value), handle)?;
+        self.post(handle.is_some(), |link| link.post_owned(payload, handle))
     }
 
     /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused.
@@ -148,10 +150,17 @@ impl Channel {
     /// # Errors
     /// [`SendError`].
     pub fn send_payload(&self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        self.post(handle.is_some(), |link| link.post(payload, handle))
+    }
+
+    /// A handle shares its write with nobody, so it need not wait for others: it is `alone`.
+    fn post(
+        &self,
+        alone: bool,
+        post: impl FnOnce(&mut Link<OwnedFd>) -> Result<bool, SendError>,
+    ) -> Result<bool, SendError> {
         let mut state = self.shared.state();
-        // A handle shares its write with nobody.
-        let alone = handle.is_some();
-        let room = state.link.post(payload, handle)?;
+        let room = post(&mut state.link)?;
         if alone || state.link.session.queued() >= AT_ONCE {
             state.link.flush();
         }

@@ -10,7 +10,7 @@ use std::{
 use ganger_proto::{
     Payload, Serialization, Session,
     node::HandleKind,
-    session::{Attachment, Flow, Limits, Order},
+    session::{self, Attachment, Flow, Limits, Order},
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -133,18 +133,24 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 impl Link<OwnedFd> {
     /// Queues a user's message with what travels with it.
     pub(crate) fn post(&mut self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        let attachment = handle.map(|handle| Attachment {
-            kind: wire_kind(&handle),
-            handle: OwnedFd::from(handle),
-            tag: 0,
-            order: Order::Barrier,
-        });
-        let flow = self.session.send(payload, attachment).map_err(|error| SendError::Refused {
-            reason: error.reason,
-            handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
-        })?;
-        Ok(flow == Flow::Ready)
+        told(self.session.send(payload, handle.map(attachment)))
     }
+
+    /// The same with a message that nobody else needs.
+    pub(crate) fn post_owned(&mut self, payload: Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        told(self.session.send_owned(payload, handle.map(attachment)))
+    }
+}
+
+fn attachment(handle: Handle) -> Attachment<OwnedFd> {
+    Attachment { kind: wire_kind(&handle), handle: OwnedFd::from(handle), tag: 0, order: Order::Barrier }
+}
+
+fn told(sent: Result<Flow, session::SendError<OwnedFd>>) -> Result<bool, SendError> {
+    sent.map(|flow| flow == Flow::Ready).map_err(|error| SendError::Refused {
+        reason: error.reason,
+        handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
+    })
 }
 
 /// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
