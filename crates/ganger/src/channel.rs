@@ -235,6 +235,8 @@ impl Channel {
         }
         let mut state = self.shared.state();
         state.link.receive(&mut self.buffer);
+        // What has to be answered is answered before anybody looks at it: the peer waits.
+        state.link.flush();
         // The end is announced once, perhaps with the bytes before it, so that it stays.
         if state.link.is_drained() {
             ready.clear_ready_matching(Ready::READABLE);
