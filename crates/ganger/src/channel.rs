@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::{
     io::{Interest, Ready, unix::AsyncFd},
     runtime,
+    sync::Notify,
     task::AbortHandle,
 };
 
@@ -57,12 +58,21 @@ struct State {
     socket: Option<OwnedFd>,
     /// Watched for writing, as long as somebody waits for it: otherwise whatever the peer reads would wake us.
     writable: Weak<AsyncFd<Arc<OwnedFd>>>,
-    /// The task that writes what waits.
-    flusher: Option<AbortHandle>,
+    /// Who writes what waits, once something did.
+    flusher: Option<Flusher>,
     /// What did not arrive, once the channel has ended.
     undelivered: VecDeque<OwnedFd>,
     /// What came while somebody waited for something else.
     early: VecDeque<Event<OwnedFd>>,
+}
+
+/// A task that stays: a new one each time would cost as much as a message.
+#[derive(Debug)]
+struct Flusher {
+    task: AbortHandle,
+    wake: Arc<Notify>,
+    /// It has been woken and is not done yet.
+    awake: bool,
 }
 
 impl Channel {
@@ -164,15 +174,8 @@ impl Channel {
         if alone || state.link.session.queued() >= AT_ONCE {
             state.link.flush();
         }
-        if state.flusher.is_none() && state.link.session.wants_write() {
-            match runtime::Handle::try_current() {
-                Ok(runtime) => {
-                    let task = runtime.spawn(flush_later(Arc::downgrade(&self.shared)));
-                    state.flusher = Some(task.abort_handle());
-                }
-                // Without a runtime there is no later moment to wait for.
-                Err(_) => drop(state.link.flush()),
-            }
+        if state.link.session.wants_write() {
+            state.flush_later(&self.shared);
         }
         Ok(room)
     }
@@ -255,7 +258,7 @@ impl Drop for Channel {
         let mut state = self.shared.state();
         state.link.flush();
         if let Some(flusher) = state.flusher.take() {
-            flusher.abort();
+            flusher.task.abort();
         }
     }
 }
@@ -316,6 +319,25 @@ impl State {
         }
     }
 
+    /// Lets what waits be written when there is a moment.
+    fn flush_later(&mut self, shared: &Arc<Shared>) {
+        if let Some(flusher) = self.flusher.as_mut().filter(|flusher| !flusher.task.is_finished()) {
+            if !std::mem::replace(&mut flusher.awake, true) {
+                flusher.wake.notify_one();
+            }
+            return;
+        }
+        let Ok(runtime) = runtime::Handle::try_current() else {
+            // Without a runtime there is no later moment to wait for.
+            self.link.flush();
+            return;
+        };
+        let wake = Arc::new(Notify::new());
+        wake.notify_one();
+        let task = runtime.spawn(flush_when_woken(Arc::downgrade(shared), wake.clone())).abort_handle();
+        self.flusher = Some(Flusher { task, wake, awake: true });
+    }
+
     /// One for all who wait: a number can be watched once.
     fn watch_writable(&mut self) -> Option<Arc<AsyncFd<Arc<OwnedFd>>>> {
         if let Some(watched) = self.writable.upgrade() {
@@ -337,18 +359,23 @@ impl State {
 }
 
 /// Writes what waits, once whoever queued it has had its turn, until nothing does.
-async fn flush_later(shared: Weak<Shared>) {
-    // Whoever drops the channel has written what could be written.
-    while let Some(shared) = shared.upgrade() {
-        {
-            let mut state = shared.state();
-            if state.link.flush() != Flushed::Blocked {
-                state.flusher = None;
+async fn flush_when_woken(shared: Weak<Shared>, wake: Arc<Notify>) {
+    loop {
+        wake.notified().await;
+        // Whoever drops the channel has written what could be written.
+        while let Some(shared) = shared.upgrade() {
+            {
+                let mut state = shared.state();
+                if state.link.flush() != Flushed::Blocked {
+                    if let Some(flusher) = &mut state.flusher {
+                        flusher.awake = false;
+                    }
+                    break;
+                }
+            }
+            if shared.writable().await.is_none() {
                 return;
             }
-        }
-        if shared.writable().await.is_none() {
-            return;
         }
     }
 }
