@@ -56,7 +56,8 @@ fn main() -> Result {
 async fn play(part: &str, mut channel: Channel, message: &str, seconds: &str) -> Result {
     let content = Content::named(message)?;
     // A clock that is looked at for each of the small ones would be measured too.
-    let mut meter = Meter::new(seconds, if message == "small" && part != "ping" { 64 } else { 1 })?;
+    let mut meter =
+        Meter::new(seconds, if message == "small" && !part.starts_with("ping") { 64 } else { 1 })?;
     match part {
         "send" => loop {
             let sent = content.send(&channel);
@@ -75,15 +76,25 @@ async fn play(part: &str, mut channel: Channel, message: &str, seconds: &str) ->
                 return Ok(());
             }
         },
-        "ping" => loop {
+        "ping" | "ping-parsed" => loop {
             content.send(&channel)?;
-            receive(&mut channel).await?.ok_or("the channel has ended")?.parse::<Job>()?;
+            let received = receive(&mut channel).await?.ok_or("the channel has ended")?;
+            if part == "ping-parsed" {
+                received.parse::<Job>()?;
+            }
             if let Some(result) = meter.count(1) {
                 println!("{result}");
                 return Ok(());
             }
         },
+        // Passed on as it came.
         "echo" => {
+            while let Some(received) = receive(&mut channel).await? {
+                channel.send_payload(received.payload(), None)?;
+            }
+            Ok(())
+        }
+        "echo-parsed" => {
             while let Some(received) = receive(&mut channel).await? {
                 channel.send(&received.parse::<Job>()?)?;
             }

@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::{
     io::{Interest, Ready, unix::AsyncFd},
     runtime,
+    sync::Notify,
     task::AbortHandle,
 };
 
@@ -54,6 +55,7 @@ pub struct Channel {
 /// What the channel and its flusher have in common.
 #[derive(Debug)]
 struct Shared {
+    serialization: Serialization,
     state: Mutex<State>,
     /// The same socket under a number of its own, which the runtime watches from the first `await` on, for reading.
     watched: OnceLock<AsyncFd<OwnedFd>>,
@@ -65,14 +67,23 @@ struct State {
     socket: Option<OwnedFd>,
     /// Watched for writing, as long as somebody waits for it: otherwise whatever the peer reads would wake us.
     writable: Weak<AsyncFd<Arc<OwnedFd>>>,
-    /// The task that writes what waits.
-    flusher: Option<AbortHandle>,
+    /// Who writes what waits, once something did.
+    flusher: Option<Flusher>,
     /// What was heard and not told yet.
     received: VecDeque<Received>,
     /// Answers about sockets that were lent.
     answers: VecDeque<LentMessage>,
     /// Where this is, for those who hold sockets of the peer's.
     own: Weak<Shared>,
+}
+
+/// A task that stays: a new one each time would cost as much as a message.
+#[derive(Debug)]
+struct Flusher {
+    task: AbortHandle,
+    wake: Arc<Notify>,
+    /// It has been woken and is not done yet.
+    awake: bool,
 }
 
 impl Channel {
@@ -110,7 +121,7 @@ impl Channel {
                 answers: VecDeque::new(),
                 own: own.clone(),
             };
-            Shared { state: Mutex::new(state), watched: OnceLock::new() }
+            Shared { serialization, state: Mutex::new(state), watched: OnceLock::new() }
         });
         Ok(Self { shared, buffer: Box::default(), lane: None })
     }
@@ -127,7 +138,7 @@ impl Channel {
 
     /// How values are written on it.
     pub fn serialization(&self) -> Serialization {
-        self.shared.state().link.session.serialization()
+        self.shared.serialization
     }
 
     /// Whether messages can be sent: neither side has closed it.
@@ -154,8 +165,8 @@ impl Channel {
         message: &T,
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
-        let (payload, handle) = SendError::check(Payload::of(self.serialization(), message), handle)?;
-        self.send_payload(&payload, handle)
+        let (payload, handle) = SendError::check(Payload::of(self.shared.serialization, message), handle)?;
+        self.post(handle.is_some(), |link| link.post_owned(payload, handle))
     }
 
     /// Queues a value of JavaScript's, for what serde has no words for.
@@ -163,8 +174,9 @@ impl Channel {
     /// # Errors
     /// [`SendError`].
     pub fn send_value(&self, value: &Value, handle: Option<Handle>) -> Result<bool, SendError> {
-        let (payload, handle) = SendError::check(Payload::of_value(self.serialization(), value), handle)?;
-        self.send_payload(&payload, handle)
+        let (payload, handle) =
+            SendError::check(Payload::of_value(self.shared.serialization, value), handle)?;
+        self.post(handle.is_some(), |link| link.post_owned(payload, handle))
     }
 
     /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused.
@@ -172,22 +184,22 @@ impl Channel {
     /// # Errors
     /// [`SendError`].
     pub fn send_payload(&self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        self.post(handle.is_some(), |link| link.post(payload, handle))
+    }
+
+    /// A handle shares its write with nobody, so it need not wait for others: it is `alone`.
+    fn post(
+        &self,
+        alone: bool,
+        post: impl FnOnce(&mut Link<OwnedFd>) -> Result<bool, SendError>,
+    ) -> Result<bool, SendError> {
         let mut state = self.shared.state();
-        // A handle shares its write with nobody.
-        let alone = handle.is_some();
-        let room = state.link.post(payload, handle)?;
+        let room = post(&mut state.link)?;
         if alone || state.link.session.queued() >= AT_ONCE {
             state.link.flush();
         }
-        if state.flusher.is_none() && state.link.session.wants_write() {
-            match runtime::Handle::try_current() {
-                Ok(runtime) => {
-                    let task = runtime.spawn(flush_later(Arc::downgrade(&self.shared)));
-                    state.flusher = Some(task.abort_handle());
-                }
-                // Without a runtime there is no later moment to wait for.
-                Err(_) => drop(state.link.flush()),
-            }
+        if state.link.session.wants_write() {
+            state.flush_later(&self.shared);
         }
         Ok(room)
     }
@@ -250,6 +262,8 @@ impl Channel {
         }
         let mut state = self.shared.state();
         state.link.receive(&mut self.buffer);
+        // What has to be answered is answered before anybody looks at it: the peer waits.
+        state.link.flush();
         // The end is announced once, perhaps with the bytes before it, so that it stays.
         if state.link.is_drained() {
             ready.clear_ready_matching(Ready::READABLE);
@@ -268,7 +282,7 @@ impl Drop for Channel {
         let mut state = self.shared.state();
         state.link.flush();
         if let Some(flusher) = state.flusher.take() {
-            flusher.abort();
+            flusher.task.abort();
         }
     }
 }
@@ -364,6 +378,25 @@ impl State {
         handle.map(|handle| handle.lent_by(server, Box::new(lease)))
     }
 
+    /// Lets what waits be written when there is a moment.
+    fn flush_later(&mut self, shared: &Arc<Shared>) {
+        if let Some(flusher) = self.flusher.as_mut().filter(|flusher| !flusher.task.is_finished()) {
+            if !std::mem::replace(&mut flusher.awake, true) {
+                flusher.wake.notify_one();
+            }
+            return;
+        }
+        let Ok(runtime) = runtime::Handle::try_current() else {
+            // Without a runtime there is no later moment to wait for.
+            self.link.flush();
+            return;
+        };
+        let wake = Arc::new(Notify::new());
+        wake.notify_one();
+        let task = runtime.spawn(flush_when_woken(Arc::downgrade(shared), wake.clone())).abort_handle();
+        self.flusher = Some(Flusher { task, wake, awake: true });
+    }
+
     /// One for all who wait: a number can be watched once.
     fn watch_writable(&mut self) -> Option<Arc<AsyncFd<Arc<OwnedFd>>>> {
         if let Some(watched) = self.writable.upgrade() {
@@ -376,18 +409,23 @@ impl State {
 }
 
 /// Writes what waits, once whoever queued it has had its turn, until nothing does.
-async fn flush_later(shared: Weak<Shared>) {
-    // Whoever drops the channel has written what could be written.
-    while let Some(shared) = shared.upgrade() {
-        {
-            let mut state = shared.state();
-            if state.link.flush() != Flushed::Blocked {
-                state.flusher = None;
+async fn flush_when_woken(shared: Weak<Shared>, wake: Arc<Notify>) {
+    loop {
+        wake.notified().await;
+        // Whoever drops the channel has written what could be written.
+        while let Some(shared) = shared.upgrade() {
+            {
+                let mut state = shared.state();
+                if state.link.flush() != Flushed::Blocked {
+                    if let Some(flusher) = &mut state.flusher {
+                        flusher.awake = false;
+                    }
+                    break;
+                }
+            }
+            if shared.writable().await.is_none() {
                 return;
             }
-        }
-        if shared.writable().await.is_none() {
-            return;
         }
     }
 }

@@ -78,6 +78,8 @@ impl Channel {
             (Self::Messages(_), "ganger-parsed") => ["send", "parse", "small"],
             (Self::Messages(_), "node-ganger") => ["count", "send", "small"],
             (Self::Messages(_), _) => ["send", "count", "small"],
+            (Self::PingPong(_), "ganger-parsed") => ["ping-parsed", "echo-parsed", "small"],
+            (Self::PingPong(_), "ganger-node") => ["ping-parsed", "echo", "small"],
             (Self::PingPong(_), _) => ["ping", "echo", "small"],
             (Self::LargeAdvanced, "ganger-buffer" | "node-buffer") => ["send", "count", "buffer"],
             (Self::LargeJson | Self::LargeAdvanced, _) => ["send", "count", "text"],
@@ -103,10 +105,13 @@ impl Measure for Channel {
     fn about(&self) -> String {
         match self {
             Self::Messages(_) => {
-                "JSON messages of 100 bytes, one way, as fast as the channel takes them; ganger-node and node-ganger \
-                 are from a Rust parent to a Node child and back"
+                "JSON messages of 100 bytes, one way, as fast as the channel takes them; ganger does not parse them, \
+                 ganger-node and node-ganger are from a Rust parent to a Node child and back"
             }
-            Self::PingPong(_) => "JSON messages of 100 bytes, there and back, parsed at both ends",
+            Self::PingPong(_) => {
+                "JSON messages of 100 bytes, there and back; node, ganger-parsed and ganger-node (a Rust parent) parse \
+                 them at both ends, bare and ganger nowhere"
+            }
             Self::LargeJson => "JSON strings of 1 MiB, one way",
             Self::LargeAdvanced => "V8's format: strings and Buffers of 1 MiB, one way",
             Self::Handles => {
@@ -130,7 +135,7 @@ impl Measure for Channel {
             Self::Messages(_) => {
                 vec!["node", "bare", "ganger", "ganger-parsed", "ganger-node", "node-ganger"]
             }
-            Self::PingPong(_) => vec!["node", "bare", "ganger", "ganger-node"],
+            Self::PingPong(_) => vec!["node", "bare", "ganger", "ganger-parsed", "ganger-node"],
             Self::LargeJson | Self::Handles => vec!["node", "bare", "ganger"],
             Self::LargeAdvanced => vec!["node", "node-buffer", "bare", "ganger", "ganger-buffer"],
         }
@@ -150,7 +155,7 @@ impl Measure for Channel {
             ],
             Self::PingPong(On::One) => vec![
                 target("ganger", 0.8, "bare"),
-                target("ganger", 2.0, "node"),
+                target("ganger-parsed", 2.0, "node"),
                 target("ganger-node", 1.3, "node"),
             ],
             Self::Messages(On::All) => vec![target("ganger", 8.0, "node")],

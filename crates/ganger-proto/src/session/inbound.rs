@@ -1,5 +1,7 @@
 //! What comes in: bytes and descriptors become messages and handles.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +135,7 @@ impl<H> Session<H> {
         }
     }
 
-    fn handle_line(&mut self, line: &[u8]) {
+    fn handle_line(&mut self, line: Cow<'_, [u8]>) {
         if self.phase == Phase::Closed {
             return;
         }
@@ -141,7 +143,7 @@ impl<H> Session<H> {
             return self.fault(Fault::BunCluster);
         }
         let text = json::text(line);
-        let meaning = match Meaning::of_line(&text) {
+        let meaning = match Meaning::of_line(text) {
             Meaning::User(Payload::Json(json)) if self.limits.validate && !json::is_valid(&json) => {
                 Meaning::Broken(Fault::NotJson { start: json.chars().take(60).collect() })
             }
@@ -150,13 +152,13 @@ impl<H> Session<H> {
         self.handle_meaning(meaning);
     }
 
-    fn handle_payload(&mut self, payload: &[u8]) {
+    fn handle_payload(&mut self, payload: Cow<'_, [u8]>) {
         if self.phase == Phase::Closed {
             return;
         }
         let meaning = match Meaning::of_payload(payload) {
-            Meaning::User(_) if self.limits.validate => match v8::read(payload) {
-                Ok(_) => Meaning::User(Payload::Advanced(payload.into())),
+            Meaning::User(Payload::Advanced(payload)) if self.limits.validate => match v8::read(&payload) {
+                Ok(_) => Meaning::User(Payload::Advanced(payload)),
                 Err(error) => Meaning::Broken(Fault::NotAdvanced { error: error.to_string() }),
             },
             meaning => meaning,
@@ -222,8 +224,11 @@ impl<H> Session<H> {
 }
 
 impl Meaning {
-    fn of_line(text: &str) -> Self {
-        match node::decode(text) {
+    fn of_line(text: Cow<'_, str>) -> Self {
+        if node::is_plainly_user(text.as_bytes()) {
+            return Self::User(Payload::Json(text.into_owned()));
+        }
+        match node::decode(&text) {
             Ok(Line::User(json)) => Self::User(Payload::Json(json.into())),
             Ok(Line::Cluster(message)) => Self::Cluster(message),
             Ok(Line::Handle { kind, message }) => {
@@ -237,8 +242,11 @@ impl Meaning {
         }
     }
 
-    fn of_payload(payload: &[u8]) -> Self {
-        match advanced::decode(payload) {
+    fn of_payload(payload: Cow<'_, [u8]>) -> Self {
+        if advanced::is_plainly_user(&payload) {
+            return Self::User(Payload::Advanced(payload.into_owned()));
+        }
+        match advanced::decode(&payload) {
             Ok(Frame::User(payload)) => Self::User(Payload::Advanced(payload.into())),
             Ok(Frame::Cluster(message)) => Self::Cluster(message),
             Ok(Frame::Handle { kind, message }) => Self::Handle { kind, message: Payload::Advanced(message) },
@@ -254,8 +262,8 @@ impl Meaning {
     fn of(message: Payload) -> Self {
         match message {
             message if message.is_empty() => Self::User(message),
-            Payload::Json(json) => Self::of_line(&json),
-            Payload::Advanced(payload) => Self::of_payload(&payload),
+            Payload::Json(json) => Self::of_line(json.into()),
+            Payload::Advanced(payload) => Self::of_payload(payload.into()),
         }
     }
 }

@@ -23,6 +23,39 @@ impl<H> Session<H> {
         self.queue(payload.as_bytes(), attachment)
     }
 
+    /// The same with a message that nobody else needs: where it is long, it is not copied.
+    pub fn send_owned(
+        &mut self,
+        payload: Payload,
+        attachment: Option<Attachment<H>>,
+    ) -> Result<Flow, SendError<H>> {
+        let length = payload.as_bytes().len();
+        let fits = self.queued + length <= self.limits.queue;
+        let at_once = attachment.is_none() && self.held.is_empty() && self.may_leave(None);
+        if length < LONG || !fits || !at_once || self.phase != Phase::Connected {
+            return self.send(&payload, attachment);
+        }
+        if payload.serialization() != self.serialization() {
+            return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
+        }
+        let bytes = match payload {
+            Payload::Json(json) => {
+                let mut bytes = json.into_bytes();
+                bytes.push(b'\n');
+                bytes
+            }
+            Payload::Advanced(mut bytes) => {
+                if let Ok(prefix) = frames::prefix(&bytes) {
+                    bytes.splice(..0, prefix);
+                }
+                bytes
+            }
+        };
+        self.queued += bytes.len();
+        self.out.push_back(Frame { bytes, carries_handle: false, answers: 0 });
+        Ok(self.flow())
+    }
+
     /// Queues JSON, in whatever serialization the channel has: for the cluster's own messages.
     pub fn send_json(&mut self, json: &str, attachment: Option<Attachment<H>>) -> Result<Flow, SendError<H>> {
         if self.serialization() == Serialization::Json {
@@ -47,8 +80,12 @@ impl<H> Session<H> {
             self.queued += message.len();
             self.held.push_back(Held { message: message.into(), attachment });
         }
+        Ok(self.flow())
+    }
+
+    fn flow(&self) -> Flow {
         let full = self.queued >= HIGH_WATER_MARK || self.held.len() > 1;
-        Ok(if full { Flow::Full } else { Flow::Ready })
+        if full { Flow::Full } else { Flow::Ready }
     }
 
     /// What to write next.
@@ -177,6 +214,9 @@ impl<H> Session<H> {
         }
     }
 }
+
+/// From this length on, in bytes, a copy costs more than a write of its own.
+const LONG: usize = 16 << 10;
 
 fn append_framed(bytes: &mut Vec<u8>, payload: &[u8]) {
     // The limit of a session's queue is far below what a length can say.

@@ -5,6 +5,8 @@
 //! Payloads are handed out as they lie in the read buffer; only the unfinished end of a chunk is copied, and
 //! each byte of it once. Room is made for what has come, not for what the length promises.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The longest payload that is taken unless set otherwise: 64 MiB.
@@ -15,8 +17,10 @@ const PREFIX: usize = 4;
 /// Cuts a stream of chunks into payloads.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Frames {
-    /// The unfinished frame at the end of what came so far, its length included.
+    /// The unfinished frame at the end of what came so far, without its length once that is known.
     tail: Vec<u8>,
+    /// How long its payload will be, if that has come.
+    length: Option<usize>,
     limit: usize,
 }
 
@@ -33,30 +37,38 @@ pub struct FrameTooLong {
 impl Frames {
     /// Payloads of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { tail: Vec::new(), limit }
+        Self { tail: Vec::new(), length: None, limit }
     }
 
     /// Takes the next chunk and hands every payload that it completes to `each`, without its length. An
-    /// empty payload is handed out too; it is no value. After an error nobody knows where the next one begins.
-    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), FrameTooLong> {
+    /// empty payload is handed out too; it is no value. One that came in pieces is handed over with its memory.
+    /// After an error nobody knows where the next one begins.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Cow<'_, [u8]>)) -> Result<(), FrameTooLong> {
         let mut rest = chunk;
-        if !self.tail.is_empty() {
-            if !self.fill(&mut rest, PREFIX) {
+        if self.pending() > 0 {
+            if self.length.is_none() {
+                if !self.fill(&mut rest, PREFIX) {
+                    return Ok(());
+                }
+                self.length = Some(length(&std::mem::take(&mut self.tail), self.limit)?);
+            }
+            let length = self.length.unwrap_or_default();
+            if !self.fill(&mut rest, length) {
                 return Ok(());
             }
-            let end = PREFIX + self.length(&self.tail)?;
-            if !self.fill(&mut rest, end) {
-                return Ok(());
-            }
+            self.length = None;
             // An idle channel must not keep the memory of its largest message.
-            each(&std::mem::take(&mut self.tail)[PREFIX..]);
+            each(std::mem::take(&mut self.tail).into());
         }
         while rest.len() >= PREFIX {
-            let end = PREFIX + self.length(rest)?;
+            let length = length(rest, self.limit)?;
+            let end = PREFIX + length;
             if rest.len() < end {
+                self.length = Some(length);
+                rest = &rest[PREFIX..];
                 break;
             }
-            each(&rest[PREFIX..end]);
+            each(rest[PREFIX..end].into());
             rest = &rest[end..];
         }
         self.tail.extend_from_slice(rest);
@@ -65,36 +77,45 @@ impl Frames {
 
     /// How many bytes of an unfinished frame are held.
     pub fn pending(&self) -> usize {
-        self.tail.len()
+        self.tail.len() + if self.length.is_some() { PREFIX } else { 0 }
     }
 
     /// How many bytes of the next chunk still belong to the frame that is unfinished.
     pub fn continued(&self, chunk: &[u8]) -> usize {
-        if self.tail.is_empty() {
+        if self.pending() == 0 {
             return 0;
         }
-        let mut prefix: Vec<u8> = self.tail.iter().chain(chunk).take(PREFIX).copied().collect();
-        // A length that is not all there yet: whatever comes belongs to it.
-        prefix.resize(PREFIX, 0xff);
-        let end = self.length(&prefix).map_or(usize::MAX, |length| PREFIX + length);
-        chunk.len().min(end.saturating_sub(self.tail.len()))
+        let length = self.length.or_else(|| {
+            let mut prefix: Vec<u8> = self.tail.iter().chain(chunk).take(PREFIX).copied().collect();
+            // A length that is not all there yet: whatever comes belongs to it.
+            prefix.resize(PREFIX, 0xff);
+            length(&prefix, self.limit).ok()
+        });
+        let end = length.map_or(usize::MAX, |length| PREFIX + length);
+        chunk.len().min(end.saturating_sub(self.pending()))
     }
 
     /// Moves bytes until the tail has `length` of them; false if there were not enough.
     fn fill(&mut self, rest: &mut &[u8], length: usize) -> bool {
         let wanted = length.saturating_sub(self.tail.len()).min(rest.len());
         let (taken, left) = rest.split_at(wanted);
+        let room = self.tail.len() + wanted;
+        if room > self.tail.capacity() {
+            // Twice as much each time, but no more than it will be.
+            let room = (2 * self.tail.capacity()).min(length).max(room);
+            self.tail.reserve_exact(room - self.tail.len());
+        }
         self.tail.extend_from_slice(taken);
         *rest = left;
         self.tail.len() >= length
     }
+}
 
-    /// The length that stands at the beginning of `frame`, if it is all there.
-    fn length(&self, frame: &[u8]) -> Result<usize, FrameTooLong> {
-        let prefix = frame.first_chunk().copied().unwrap_or_default();
-        let length = u32::from_be_bytes(prefix) as usize;
-        if length > self.limit { Err(FrameTooLong { length, limit: self.limit }) } else { Ok(length) }
-    }
+/// The length that stands at the beginning of `frame`, if it is all there.
+fn length(frame: &[u8], limit: usize) -> Result<usize, FrameTooLong> {
+    let prefix = frame.first_chunk().copied().unwrap_or_default();
+    let length = u32::from_be_bytes(prefix) as usize;
+    if length > limit { Err(FrameTooLong { length, limit }) } else { Ok(length) }
 }
 
 impl Default for Frames {

@@ -40,17 +40,17 @@ impl Lines {
     }
 
     /// Takes the next chunk and hands every line that it completes to `each`, without its newline.
-    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), LineTooLong> {
+    /// One that came in pieces is handed over with its memory.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Cow<'_, [u8]>)) -> Result<(), LineTooLong> {
         let mut rest = chunk;
         while let Some(end) = memchr(b'\n', rest) {
             self.check(end)?;
             if self.tail.is_empty() {
-                each(&rest[..end]);
+                each(rest[..end].into());
             } else {
                 self.tail.extend_from_slice(&rest[..end]);
-                each(&self.tail);
                 // An idle channel must not keep the memory of its largest message.
-                self.tail = Vec::new();
+                each(std::mem::take(&mut self.tail).into());
             }
             rest = &rest[end + 1..];
         }
@@ -76,9 +76,13 @@ impl Default for Lines {
 }
 
 /// The line as text; bytes that are not UTF-8 become U+FFFD, as in Node's `StringDecoder`.
-pub fn text(line: &[u8]) -> Cow<'_, str> {
+pub fn text(line: Cow<'_, [u8]>) -> Cow<'_, str> {
     // What is UTF-8, as nearly all is, is told far faster than what is not is mended.
-    std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::from)
+    let mend = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
+    match line {
+        Cow::Borrowed(line) => std::str::from_utf8(line).map_or_else(|_| mend(line).into(), Cow::from),
+        Cow::Owned(line) => String::from_utf8(line).unwrap_or_else(|error| mend(error.as_bytes())).into(),
+    }
 }
 
 /// Whether `json` is one valid JSON value.

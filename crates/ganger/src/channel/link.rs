@@ -10,7 +10,7 @@ use std::{
 use ganger_proto::{
     Payload, Serialization, Session,
     node::HandleKind,
-    session::{Attachment, Flow, Limits, Order},
+    session::{self, Attachment, Flow, Limits, Order},
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -133,22 +133,29 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 impl Link<OwnedFd> {
     /// Queues a user's message with what travels with it.
     pub(crate) fn post(&mut self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        let attachment = match handle.map(|handle| (wire_kind(&handle), handle)) {
-            Some((Some(kind), handle)) => {
-                Some(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier })
-            }
-            // A Node that gets such a one never takes another.
-            Some((None, handle)) => {
-                return Err(SendError::Unsendable { handle });
-            }
-            None => None,
-        };
-        let flow = self.session.send(payload, attachment).map_err(|error| SendError::Refused {
-            reason: error.reason,
-            handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
-        })?;
-        Ok(flow == Flow::Ready)
+        let attachment = attachment(handle)?;
+        told(self.session.send(payload, attachment))
     }
+
+    /// The same with a message that nobody else needs.
+    pub(crate) fn post_owned(&mut self, payload: Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        let attachment = attachment(handle)?;
+        told(self.session.send_owned(payload, attachment))
+    }
+}
+
+fn attachment(handle: Option<Handle>) -> Result<Option<Attachment<OwnedFd>>, SendError> {
+    let Some(handle) = handle else { return Ok(None) };
+    // A Node that gets such a one never takes another.
+    let Some(kind) = wire_kind(&handle) else { return Err(SendError::Unsendable { handle }) };
+    Ok(Some(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier }))
+}
+
+fn told(sent: Result<Flow, session::SendError<OwnedFd>>) -> Result<bool, SendError> {
+    sent.map(|flow| flow == Flow::Ready).map_err(|error| SendError::Refused {
+        reason: error.reason,
+        handle: error.handle.and_then(|fd| Handle::try_from(fd).ok()),
+    })
 }
 
 /// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent

@@ -3,6 +3,8 @@
 use super::tag;
 use crate::value::{BigInt, JsString, as_int32};
 
+const ROOM: usize = 16;
+
 #[derive(Default)]
 pub(super) struct Output {
     bytes: Vec<u8>,
@@ -87,6 +89,8 @@ impl Output {
     }
 
     pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        // With room for the little that mostly follows, and for the length before it: what is long moves once less.
+        self.bytes.reserve(bytes.len() + ROOM);
         self.bytes.extend_from_slice(bytes);
         self
     }
