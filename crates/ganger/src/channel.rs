@@ -6,10 +6,11 @@ mod message;
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 
 use ganger_proto::{
@@ -20,7 +21,6 @@ use serde::Serialize;
 use tokio::{
     io::{Interest, Ready, unix::AsyncFd},
     runtime,
-    sync::Notify,
     task::AbortHandle,
 };
 
@@ -70,9 +70,24 @@ struct State {
 #[derive(Debug)]
 struct Flusher {
     task: AbortHandle,
-    wake: Arc<Notify>,
+    /// What wakes it, once it has slept.
+    waker: Option<Waker>,
     /// It has been woken and is not done yet.
     awake: bool,
+}
+
+impl Flusher {
+    /// Until it is woken.
+    fn sleep(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.awake {
+            return Poll::Ready(());
+        }
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => self.waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
 }
 
 impl Channel {
@@ -224,13 +239,15 @@ impl Channel {
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
         let Some(watched) = self.shared.watched() else { return false };
+        // Nobody else waits for this, so the simpler way to wait will do.
+        let readable = poll_fn(|context| watched.poll_read_ready(context));
         let ready = if flushed == Flushed::Blocked {
             tokio::select! {
-                ready = watched.readable() => ready,
+                ready = readable => ready,
                 writable = self.shared.writable() => return writable.is_some(),
             }
         } else {
-            watched.readable().await
+            readable.await
         };
         let Ok(mut ready) = ready else { return false };
         if self.buffer.is_empty() {
@@ -322,8 +339,8 @@ impl State {
     /// Lets what waits be written when there is a moment.
     fn flush_later(&mut self, shared: &Arc<Shared>) {
         if let Some(flusher) = self.flusher.as_mut().filter(|flusher| !flusher.task.is_finished()) {
-            if !std::mem::replace(&mut flusher.awake, true) {
-                flusher.wake.notify_one();
+            if let (false, Some(waker)) = (std::mem::replace(&mut flusher.awake, true), &flusher.waker) {
+                waker.wake_by_ref();
             }
             return;
         }
@@ -332,10 +349,8 @@ impl State {
             self.link.flush();
             return;
         };
-        let wake = Arc::new(Notify::new());
-        wake.notify_one();
-        let task = runtime.spawn(flush_when_woken(Arc::downgrade(shared), wake.clone())).abort_handle();
-        self.flusher = Some(Flusher { task, wake, awake: true });
+        let task = runtime.spawn(flush_when_woken(Arc::downgrade(shared))).abort_handle();
+        self.flusher = Some(Flusher { task, waker: None, awake: true });
     }
 
     /// One for all who wait: a number can be watched once.
@@ -359,11 +374,18 @@ impl State {
 }
 
 /// Writes what waits, once whoever queued it has had its turn, until nothing does.
-async fn flush_when_woken(shared: Weak<Shared>, wake: Arc<Notify>) {
+async fn flush_when_woken(shared: Weak<Shared>) {
+    let woken = |context: &mut Context<'_>| match shared.upgrade() {
+        Some(shared) => {
+            shared.state().flusher.as_mut().map_or(Poll::Pending, |flusher| flusher.sleep(context))
+        }
+        None => Poll::Ready(()),
+    };
     loop {
-        wake.notified().await;
-        // Whoever drops the channel has written what could be written.
-        while let Some(shared) = shared.upgrade() {
+        poll_fn(woken).await;
+        loop {
+            // Whoever drops the channel has written what could be written.
+            let Some(shared) = shared.upgrade() else { return };
             {
                 let mut state = shared.state();
                 if state.link.flush() != Flushed::Blocked {
