@@ -5,6 +5,8 @@
 //! reads is whole again before anybody decodes it. Lines are handed out as they lie in the read buffer;
 //! only the unfinished end of a chunk is copied.
 
+mod write;
+
 use std::borrow::Cow;
 
 use memchr::memchr;
@@ -13,6 +15,8 @@ use serde::{
     de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+pub use write::to_string;
 
 /// The longest line that is taken unless set otherwise: 64 MiB.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
