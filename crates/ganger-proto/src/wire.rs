@@ -3,4 +3,5 @@
 
 pub mod frames;
 pub mod json;
+pub mod lane;
 pub mod v8;

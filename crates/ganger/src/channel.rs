@@ -1,6 +1,9 @@
 //! The IPC channel: a [`Session`](ganger_proto::Session) on its socket. Here descriptors and messages meet for the
 //! first time.
 
+mod flusher;
+mod lane;
+mod lent;
 mod link;
 mod message;
 
@@ -10,25 +13,31 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-    task::{Context, Poll, Waker},
+    task::Poll,
 };
 
 use ganger_proto::{
     Payload, Serialization, Value,
+    node::{HandleKind, LentMessage},
     session::{Event, Limits},
 };
 use serde::Serialize;
 use tokio::{
     io::{Interest, Ready, unix::AsyncFd},
     runtime,
-    task::AbortHandle,
 };
 
 use crate::{handle::Handle, sys::watch::watch};
 
 pub use ganger_proto::session::{Fault, ParseError, SendErrorReason, WriteError};
+pub use lane::{DESCRIPTORS, Lane};
+pub use lent::ClosedBeforeReply;
 pub use message::{Message, Received, SendError};
 
+use flusher::Flusher;
+use lent::Borrowed;
+
+pub(crate) use lane::{LaneLink, Moved};
 pub(crate) use link::{Flushed, Link, READ_SIZE};
 
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
@@ -41,6 +50,7 @@ pub(crate) use link::{Flushed, Link, READ_SIZE};
 pub struct Channel {
     shared: Arc<Shared>,
     buffer: Box<[u8]>,
+    lane: Option<Lane>,
 }
 
 /// What the channel and its flusher have in common.
@@ -60,34 +70,12 @@ struct State {
     writable: Weak<AsyncFd<Arc<OwnedFd>>>,
     /// Who writes what waits, once something did.
     flusher: Option<Flusher>,
-    /// What did not arrive, once the channel has ended.
-    undelivered: VecDeque<OwnedFd>,
-    /// What came while somebody waited for something else.
-    early: VecDeque<Event<OwnedFd>>,
-}
-
-/// A task that stays: a new one each time would cost as much as a message.
-#[derive(Debug)]
-struct Flusher {
-    task: AbortHandle,
-    /// What wakes it, once it has slept.
-    waker: Option<Waker>,
-    /// It has been woken and is not done yet.
-    awake: bool,
-}
-
-impl Flusher {
-    /// Until it is woken.
-    fn sleep(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.awake {
-            return Poll::Ready(());
-        }
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => self.waker = Some(context.waker().clone()),
-        }
-        Poll::Pending
-    }
+    /// What was heard and not told yet.
+    received: VecDeque<Received>,
+    /// Answers about sockets that were lent.
+    answers: VecDeque<LentMessage>,
+    /// Where this is, for the flusher and for those who hold sockets of the peer's.
+    own: Weak<Shared>,
 }
 
 impl Channel {
@@ -115,16 +103,29 @@ impl Channel {
     pub fn with_limits(socket: OwnedFd, serialization: Serialization, limits: Limits) -> io::Result<Self> {
         let link = Link::new(socket, serialization, limits)?;
         let socket = Some(link.as_fd().try_clone_to_owned()?);
-        let state = State {
-            link,
-            socket,
-            writable: Weak::new(),
-            flusher: None,
-            undelivered: VecDeque::new(),
-            early: VecDeque::new(),
-        };
-        let shared = Arc::new(Shared { serialization, state: Mutex::new(state), watched: OnceLock::new() });
-        Ok(Self { shared, buffer: Box::default() })
+        let shared = Arc::new_cyclic(|own| {
+            let state = State {
+                link,
+                socket,
+                writable: Weak::new(),
+                flusher: None,
+                received: VecDeque::new(),
+                answers: VecDeque::new(),
+                own: own.clone(),
+            };
+            Shared { serialization, state: Mutex::new(state), watched: OnceLock::new() }
+        });
+        Ok(Self { shared, buffer: Box::default(), lane: None })
+    }
+
+    pub(crate) fn with_lane(mut self, lane: Option<OwnedFd>) -> Self {
+        self.lane = lane.map(Lane::new);
+        self
+    }
+
+    /// Takes the [lane](Lane) that lies beside it, if there is one.
+    pub fn take_lane(&mut self) -> Option<Lane> {
+        self.lane.take()
     }
 
     /// How values are written on it.
@@ -190,7 +191,7 @@ impl Channel {
             state.link.flush();
         }
         if state.link.session.wants_write() {
-            state.flush_later(&self.shared);
+            state.flush_later();
         }
         Ok(room)
     }
@@ -204,7 +205,7 @@ impl Channel {
         loop {
             let flushed = {
                 let mut state = self.shared.state();
-                state.drop_delivered();
+                state.hear();
                 let flushed = state.link.flush();
                 if state.link.session.is_flushed() {
                     return Ok(());
@@ -275,7 +276,7 @@ impl Drop for Channel {
         let mut state = self.shared.state();
         state.link.flush();
         if let Some(flusher) = state.flusher.take() {
-            flusher.task.abort();
+            flusher.abort();
         }
     }
 }
@@ -307,50 +308,80 @@ impl Shared {
 impl State {
     /// What is to be told next: `Ready(None)` is the end.
     fn next(&mut self) -> Poll<Option<Received>> {
-        loop {
-            if let Some(fd) = self.undelivered.pop_front() {
-                if let Ok(handle) = Handle::try_from(fd) {
-                    return Poll::Ready(Some(Received::Undelivered(handle)));
-                }
-                continue;
-            }
-            let received = match self.early.pop_front().or_else(|| self.link.session.poll_event()) {
-                Some(Event::Message { payload, handle }) => {
-                    Received::Message(Message::new(payload, handle.map(|(_, fd)| fd)))
-                }
-                Some(Event::Fault(fault)) => Received::Fault(fault),
-                Some(Event::Returned { handle, .. }) => {
-                    self.undelivered.push_back(handle);
-                    continue;
-                }
-                Some(Event::Disconnected) => {
-                    self.undelivered = self.link.session.take_undelivered().map(|(_, fd)| fd).collect();
-                    continue;
-                }
-                // The cluster's business is not ours; a delivered handle is closed by being dropped.
-                Some(_) => continue,
-                None if self.link.session.wants_close() => return Poll::Ready(None),
-                None => return Poll::Pending,
-            };
+        if let Some(received) = self.received.pop_front() {
             return Poll::Ready(Some(received));
+        }
+        while let Some(event) = self.link.session.poll_event() {
+            if let Some(received) = self.sort(event) {
+                return Poll::Ready(Some(received));
+            }
+            if let Some(received) = self.received.pop_front() {
+                return Poll::Ready(Some(received));
+            }
+        }
+        if self.has_ended() { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// Keeps all that the session has to say, for who waits for something else.
+    fn hear(&mut self) {
+        while let Some(event) = self.link.session.poll_event() {
+            let received = self.sort(event);
+            self.received.extend(received);
         }
     }
 
-    /// Lets what waits be written when there is a moment.
-    fn flush_later(&mut self, shared: &Arc<Shared>) {
-        if let Some(flusher) = self.flusher.as_mut().filter(|flusher| !flusher.task.is_finished()) {
-            if let (false, Some(waker)) = (std::mem::replace(&mut flusher.awake, true), &flusher.waker) {
-                waker.wake_by_ref();
+    /// Whether nothing more will be heard.
+    fn has_ended(&self) -> bool {
+        self.link.session.wants_close()
+    }
+
+    /// What is to be told of an event.
+    fn sort(&mut self, event: Event<OwnedFd>) -> Option<Received> {
+        match event {
+            Event::Message { payload, handle } => {
+                let handle = handle.and_then(|(kind, fd)| self.restore(kind, fd));
+                Some(Received::Message(Message::with_handle(payload, handle)))
             }
-            return;
+            Event::Fault(fault) => Some(Received::Fault(fault)),
+            Event::Lent(answer) => {
+                // Of answers that nobody waits for the last few are enough.
+                if self.answers.len() == ANSWERS {
+                    self.answers.pop_front();
+                }
+                self.answers.push_back(answer);
+                None
+            }
+            Event::Returned { handle, .. } => Handle::try_from(handle).ok().map(Received::Undelivered),
+            Event::Disconnected => {
+                let left = self.link.session.take_undelivered();
+                let handles = left.filter_map(|(_, fd)| Handle::try_from(fd).ok());
+                self.received.extend(handles.map(Received::Undelivered));
+                None
+            }
+            // The cluster's business is not ours; a delivered handle is closed by being dropped.
+            _ => None,
         }
-        let Ok(runtime) = runtime::Handle::try_current() else {
+    }
+
+    /// The socket that came with a message, with a lease if somebody counts it.
+    fn restore(&self, kind: HandleKind, fd: OwnedFd) -> Option<Handle> {
+        // What is no socket cannot have been meant.
+        let handle = Handle::try_from(fd).ok();
+        let HandleKind::NetSocket { key: Some(server) } = kind else { return handle };
+        let lease = Borrowed { server: server.clone(), channel: self.own.clone() };
+        handle.map(|handle| handle.lent_by(server, Box::new(lease)))
+    }
+
+    /// Lets what waits be written when there is a moment.
+    fn flush_later(&mut self) {
+        if let Some(flusher) = self.flusher.as_mut().filter(|flusher| flusher.is_alive()) {
+            return flusher.wake();
+        }
+        match runtime::Handle::try_current() {
+            Ok(runtime) => self.flusher = Some(Flusher::start(&runtime, self.own.clone())),
             // Without a runtime there is no later moment to wait for.
-            self.link.flush();
-            return;
-        };
-        let task = runtime.spawn(flush_when_woken(Arc::downgrade(shared))).abort_handle();
-        self.flusher = Some(Flusher { task, waker: None, awake: true });
+            Err(_) => drop(self.link.flush()),
+        }
     }
 
     /// One for all who wait: a number can be watched once.
@@ -362,45 +393,9 @@ impl State {
         self.writable = Arc::downgrade(&watched);
         Some(watched)
     }
-
-    /// Closes what has been delivered: whoever only sends has nobody else who does.
-    fn drop_delivered(&mut self) {
-        while let Some(event) = self.link.session.poll_event() {
-            if !matches!(event, Event::Delivered { .. }) {
-                self.early.push_back(event);
-            }
-        }
-    }
 }
 
-/// Writes what waits, once whoever queued it has had its turn, until nothing does.
-async fn flush_when_woken(shared: Weak<Shared>) {
-    let woken = |context: &mut Context<'_>| match shared.upgrade() {
-        Some(shared) => {
-            shared.state().flusher.as_mut().map_or(Poll::Pending, |flusher| flusher.sleep(context))
-        }
-        None => Poll::Ready(()),
-    };
-    loop {
-        poll_fn(woken).await;
-        loop {
-            // Whoever drops the channel has written what could be written.
-            let Some(shared) = shared.upgrade() else { return };
-            {
-                let mut state = shared.state();
-                if state.link.flush() != Flushed::Blocked {
-                    if let Some(flusher) = &mut state.flusher {
-                        flusher.awake = false;
-                    }
-                    break;
-                }
-            }
-            if shared.writable().await.is_none() {
-                return;
-            }
-        }
-    }
-}
-
+/// So many answers are kept for those who wait for them.
+const ANSWERS: usize = 64;
 /// So much is written at once, and not when there is a moment.
 const AT_ONCE: usize = 32 << 10;

@@ -54,6 +54,9 @@ pub struct Settings {
     pub channel: bool,
     /// How values are written on their channels. Default: JSON.
     pub serialization: Serialization,
+    /// Whether connections go to workers of this library on a [lane](crate::channel::Lane) of their own; to others they go on
+    /// the channel in any case. Default: true.
+    pub lane: bool,
     /// What their stdout and stderr are. Default: the primary's own.
     pub output: Stdio,
     /// The gang's name, for `GANGER_NAME` and `GANGER_ID`. Default: the program's file name.
@@ -76,6 +79,7 @@ impl Settings {
             policy: inherited_policy().unwrap_or_default(),
             channel: true,
             serialization: Serialization::Json,
+            lane: true,
             output: Stdio::Inherit,
             workers: 1,
         }

@@ -7,6 +7,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     cluster::{Primary, Settings, Taken, Worker, environment},
+    ipc::adopt_lane,
     sys::{env, fd},
 };
 
@@ -90,6 +91,7 @@ fn take() -> Result<Option<Taken>> {
         id: WorkerId(id),
         slot: Slot(slot.unwrap_or(id.saturating_sub(1))),
         channel: fd::adopt(number)?,
+        lane: adopt_lane(taken.get(4).and_then(Option::as_deref)),
         serialization,
     }))
 }

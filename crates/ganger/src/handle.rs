@@ -1,13 +1,16 @@
 //! A socket that travels with a message.
 
+mod lent;
+
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use crate::sys::{fd, socket};
 
 pub use crate::sys::socket::Kind;
+pub use lent::Lent;
 
 /// A socket received with a message, or to be sent with one. Its kind was asked of the kernel when it
 /// arrived, so what it turns into is what it is.
@@ -17,12 +20,65 @@ pub use crate::sys::socket::Kind;
 pub struct Handle {
     fd: OwnedFd,
     kind: Kind,
+    /// The server that accepted it, where its sockets are counted.
+    server: Option<String>,
+    /// Who lent it to us learns when this is dropped.
+    lease: Option<Box<dyn Lease>>,
 }
+
+/// What is kept with a socket that somebody lent to us, and dropped with it.
+pub(crate) trait Lease: fmt::Debug + Send + Sync {}
 
 impl Handle {
     /// What kind of socket it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Another handle of the same socket: to send one and keep one, Node's `keepOpen`.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, kind: self.kind, server: self.server.clone(), lease: None })
+    }
+
+    /// The label of the server that accepted this connection: in Node `addressType:address:port` as it was asked to
+    /// listen, `4:127.0.0.1:8000`.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// Labels the connection with the server that accepted it, so that
+    /// [`Channel::lent_sockets`](crate::Channel::lent_sockets) can ask how many of them are open at the other end. Any text
+    /// will do.
+    #[must_use]
+    pub fn with_server(mut self, label: impl Into<String>) -> Self {
+        self.server = Some(label.into());
+        self
+    }
+
+    /// The socket, in a wrapper that keeps count for whoever lent it to us: as long as it is there, a Node's
+    /// `server.getConnections()` counts it and `server.close()` waits for it. Converted into a socket of its own, it counts
+    /// as closed.
+    ///
+    /// # Errors
+    /// The handle, if it is of another kind.
+    pub fn into_lent<T: TryFrom<Self, Error = Self>>(mut self) -> Result<Lent<T>, Self> {
+        let lease = self.lease.take();
+        match T::try_from(self) {
+            Ok(socket) => Ok(Lent::new(socket, lease)),
+            Err(mut handle) => {
+                handle.lease = lease;
+                Err(handle)
+            }
+        }
+    }
+
+    pub(crate) fn lent_by(mut self, server: String, lease: Box<dyn Lease>) -> Self {
+        self.server = Some(server);
+        self.lease = Some(lease);
+        self
     }
 }
 
@@ -49,7 +105,7 @@ impl TryFrom<OwnedFd> for Handle {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "only sockets can be sent as handles"));
         }
         fd::set_nonblocking(&fd)?;
-        Ok(Self { fd, kind })
+        Ok(Self { fd, kind, server: None, lease: None })
     }
 }
 
@@ -61,7 +117,25 @@ macro_rules! conversions {
                 let fd = OwnedFd::from(socket);
                 // Cannot fail on a socket that is open.
                 let _ = fd::set_nonblocking(&fd);
-                Self { fd, kind: $kind }
+                Self { fd, kind: $kind, server: None, lease: None }
+            }
+        }
+
+        /// Fails if the runtime that watched it is gone.
+        impl TryFrom<$tokio> for Handle {
+            type Error = io::Error;
+
+            fn try_from(socket: $tokio) -> io::Result<Self> {
+                socket.into_std().map(Self::from)
+            }
+        }
+
+        /// Gives the handle back if it is of another kind. The socket is non-blocking.
+        impl TryFrom<Handle> for $std {
+            type Error = Handle;
+
+            fn try_from(handle: Handle) -> Result<Self, Handle> {
+                if handle.kind == $kind { Ok(handle.fd.into()) } else { Err(handle) }
             }
         }
 
@@ -87,4 +161,5 @@ conversions! {
     std::net::UdpSocket, tokio::net::UdpSocket, Kind::Udp;
     std::os::unix::net::UnixListener, tokio::net::UnixListener, Kind::UnixListener;
     std::os::unix::net::UnixStream, tokio::net::UnixStream, Kind::UnixStream;
+    std::os::unix::net::UnixDatagram, tokio::net::UnixDatagram, Kind::UnixDatagram;
 }

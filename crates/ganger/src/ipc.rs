@@ -20,7 +20,12 @@
 //! here, so that the program's own children do not take it for theirs. The environment can be changed only
 //! while a process has one thread; so these functions belong first in `main`.
 
-use std::{ffi::OsString, io, sync::OnceLock};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::fd::OwnedFd,
+    sync::OnceLock,
+};
 
 use ganger_proto::{Serialization, node};
 
@@ -35,6 +40,8 @@ use crate::{
 
 /// The variable that holds the role of a process that forked itself.
 pub(crate) const FORK_ROLE: &str = "GANGER_FORK_ROLE";
+/// The variable that holds the number of the native lane's descriptor.
+pub(crate) const LANE_FD: &str = "GANGER_LANE_FD";
 
 /// The parent's channel is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +77,9 @@ pub enum ParentError {
 pub fn parent() -> Result<Option<Channel>, ParentError> {
     // Whoever is first in `main` keeps the program's path.
     let _ = own_executable();
-    let taken = env::take(&[node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID])?;
-    let [number, mode, _] = <[_; 3]>::try_from(taken).unwrap_or_default();
+    let names = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, LANE_FD, node::UNIQUE_ID];
+    let taken = env::take(&names)?;
+    let [number, mode, lane, _] = <[_; 4]>::try_from(taken).unwrap_or_default();
     let Some(value) = number.filter(|number| !number.is_empty()) else { return Ok(None) };
     let serialization = match mode {
         None => Serialization::Json,
@@ -83,7 +91,15 @@ pub fn parent() -> Result<Option<Channel>, ParentError> {
     let number = value.to_str().and_then(|text| text.parse().ok()).filter(|number: &i32| *number >= 0);
     let number = number.ok_or(ParentError::Nonsense { name: node::CHANNEL_FD, value })?;
     let channel = fd::adopt(number).and_then(|socket| Channel::with_serialization(socket, serialization));
-    channel.map(Some).map_err(|source| ParentError::Descriptor { number, source })
+    let channel = channel.map_err(|source| ParentError::Descriptor { number, source })?;
+    Ok(Some(channel.with_lane(adopt_lane(lane.as_deref()))))
+}
+
+/// The lane that a parent announced. Without one Node's wire is spoken, so what is wrong with it is no error.
+pub(crate) fn adopt_lane(number: Option<&OsStr>) -> Option<OwnedFd> {
+    let lane = fd::adopt(number?.to_str()?.parse().ok()?).ok()?;
+    fd::set_nonblocking(&lane).ok()?;
+    Some(lane)
 }
 
 /// The role that this process was started for by [`Command::fork_self`](crate::process::Command::fork_self); none if

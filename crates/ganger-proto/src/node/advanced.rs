@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::{ClusterMessage, HandleKind, INTERNAL, Line};
+use super::{ClusterMessage, HandleKind, INTERNAL, LentMessage, Line};
 use crate::{
     value::{self, FromJsonError, JsString, Ref, ToJsonError, Value},
     wire::v8::{self, ReadError, Wrong},
@@ -47,6 +47,8 @@ pub enum Frame<'a> {
     HandleNack,
     /// A message of the cluster.
     Cluster(ClusterMessage),
+    /// A message about sockets that were lent.
+    Lent(LentMessage),
     /// Internal, and nothing that this side knows: ignored, as in Node.
     Other,
 }
@@ -100,6 +102,7 @@ pub fn decode(payload: &[u8]) -> Result<Frame<'_>, Unreadable> {
         Ok(Line::HandleAck) => Frame::HandleAck,
         Ok(Line::HandleNack) => Frame::HandleNack,
         Ok(Line::Cluster(message)) => Frame::Cluster(message),
+        Ok(Line::Lent(message)) => Frame::Lent(message),
         _ => Frame::Other,
     })
 }

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::{Event, Fault, Limits, MAX_ARRIVED, Payload, Phase, Serialization, Session};
 use crate::{
     node::{
-        self, ClusterMessage, HandleKind, Line,
+        self, ClusterMessage, HandleKind, LentMessage, Line,
         advanced::{self, Frame},
     },
     wire::{
         frames::Frames,
         json::{self, Lines},
-        v8,
+        v8::{self, ReadError, Wrong},
     },
 };
 
@@ -64,6 +64,7 @@ enum Meaning {
     Handle { kind: Result<HandleKind, String>, message: Payload },
     Answer { received: bool },
     Cluster(ClusterMessage),
+    Lent(LentMessage),
     Nothing,
     Broken(Fault),
 }
@@ -119,6 +120,10 @@ impl<H> Session<H> {
                 fed
             }
         };
+        // A message of it has ended the channel: nothing follows.
+        if self.phase == Phase::Closed {
+            return;
+        }
         if fed.is_err() {
             self.fault(Fault::TooLong { limit });
         }
@@ -163,8 +168,16 @@ impl<H> Session<H> {
 
     fn handle_meaning(&mut self, meaning: Meaning) {
         match meaning {
+            // Nothing at all is no value, and would be taken for the `undefined` of a handle without a message.
+            Meaning::User(Payload::Json(json)) if json.is_empty() => {
+                self.fault(Fault::NotJson { start: json });
+            }
+            Meaning::User(Payload::Advanced(bytes)) if bytes.is_empty() => {
+                self.fault(Fault::NotAdvanced { error: NOTHING.to_string() });
+            }
             Meaning::User(payload) => self.events.push_back(Event::Message { payload, handle: None }),
             Meaning::Cluster(message) => self.events.push_back(Event::Cluster { message, handle: None }),
+            Meaning::Lent(message) => self.handle_lent(message),
             Meaning::Handle { kind, message } => self.handle_handle(kind, message),
             Meaning::Answer { received } => self.handle_answer(received),
             Meaning::Nothing => {}
@@ -176,15 +189,21 @@ impl<H> Session<H> {
     fn handle_handle(&mut self, kind: Result<HandleKind, String>, message: Payload) {
         let Some(handle) = self.arrived.pop_front() else { return self.answer(false) };
         self.answer(true);
+        // The answer was one too many for a peer that reads none.
+        if self.phase == Phase::Closed {
+            return;
+        }
         match (kind, Meaning::of(message)) {
             // What Node sends again after a NACK is wrapped twice; it wants one answer all the same.
             (Ok(_), Meaning::Handle { kind: Ok(kind), message: payload }) => {
+                self.note_lent(&kind);
                 self.events.push_back(Event::Message { payload, handle: Some((kind, handle)) });
             }
             (Ok(_), Meaning::Cluster(message)) => {
                 self.events.push_back(Event::Cluster { message, handle: Some(handle) });
             }
             (Ok(kind), Meaning::User(payload)) => {
+                self.note_lent(&kind);
                 self.events.push_back(Event::Message { payload, handle: Some((kind, handle)) });
             }
             (Err(kind), _) | (_, Meaning::Handle { kind: Err(kind), .. }) => {
@@ -192,6 +211,14 @@ impl<H> Session<H> {
             }
             // An internal message that is nothing to us, and so is its handle.
             (Ok(_), _) => {}
+        }
+    }
+}
+
+impl<H> Session<H> {
+    fn note_lent(&mut self, kind: &HandleKind) {
+        if let HandleKind::NetSocket { key: Some(key) } = kind {
+            self.lent_to_us(key);
         }
     }
 }
@@ -207,6 +234,7 @@ impl Meaning {
             Ok(Line::Handle { kind, message }) => {
                 Self::Handle { kind, message: Payload::Json(message.into()) }
             }
+            Ok(Line::Lent(message)) => Self::Lent(message),
             Ok(Line::HandleAck) => Self::Answer { received: true },
             Ok(Line::HandleNack) => Self::Answer { received: false },
             Ok(Line::Other) => Self::Nothing,
@@ -222,6 +250,7 @@ impl Meaning {
             Ok(Frame::User(payload)) => Self::User(Payload::Advanced(payload.into())),
             Ok(Frame::Cluster(message)) => Self::Cluster(message),
             Ok(Frame::Handle { kind, message }) => Self::Handle { kind, message: Payload::Advanced(message) },
+            Ok(Frame::Lent(message)) => Self::Lent(message),
             Ok(Frame::HandleAck) => Self::Answer { received: true },
             Ok(Frame::HandleNack) => Self::Answer { received: false },
             Ok(Frame::Other) => Self::Nothing,
@@ -238,6 +267,9 @@ impl Meaning {
         }
     }
 }
+
+/// What is wrong with a payload of no bytes.
+const NOTHING: ReadError = ReadError { offset: 0, wrong: Wrong::NoVersion };
 
 /// What Bun says first where it was asked for `advanced`: the version of its own format.
 const BUN: &[u8] = &[1, 2, 0, 0, 0];

@@ -44,15 +44,16 @@ impl<H> Session<H> {
                 bytes.push(b'\n');
                 bytes
             }
-            Payload::Advanced(mut bytes) => {
-                if let Ok(prefix) = frames::prefix(&bytes) {
+            Payload::Advanced(mut bytes) => match frames::prefix(&bytes) {
+                Ok(prefix) => {
                     bytes.splice(..0, prefix);
+                    bytes
                 }
-                bytes
-            }
+                Err(_) => return Err(SendError::new(SendErrorReason::Unspeakable, attachment)),
+            },
         };
         self.queued += bytes.len();
-        self.out.push_back(Frame { bytes, carries_handle: false });
+        self.out.push_back(Frame { bytes, carries_handle: false, answers: 0 });
         Ok(self.flow())
     }
 
@@ -105,6 +106,7 @@ impl<H> Session<H> {
         self.written += count;
         self.queued = self.queued.saturating_sub(count);
         if self.written == frame.bytes.len() {
+            self.owed -= frame.answers;
             self.out.pop_front();
             self.written = 0;
         }
@@ -170,7 +172,7 @@ impl<H> Session<H> {
             },
         }
         self.queued += bytes.len();
-        self.out.push_back(Frame { bytes, carries_handle: true });
+        self.out.push_back(Frame { bytes, carries_handle: true, answers: 0 });
         let message = (attachment.order == Order::Barrier).then(|| message.into());
         self.pending.push_back(Pending { attachment, message, retransmissions });
     }
@@ -183,7 +185,7 @@ impl<H> Session<H> {
         let room = |frame: &Frame| !frame.carries_handle && frame.bytes.len() < HIGH_WATER_MARK;
         if !self.out.back().is_some_and(room) {
             let bytes = Vec::with_capacity(message.len() + extra);
-            self.out.push_back(Frame { bytes, carries_handle: false });
+            self.out.push_back(Frame { bytes, carries_handle: false, answers: 0 });
         }
         let Some(Frame { bytes, .. }) = self.out.back_mut() else { return };
         if framed {
@@ -194,17 +196,23 @@ impl<H> Session<H> {
         }
     }
 
-    /// Answers a handle of the peer's; overtakes everything.
+    /// Answers a handle of the peer's; overtakes everything. What we have to say ourselves does not count: a peer may
+    /// well read while we say too much.
     pub(super) fn answer(&mut self, received: bool) {
-        if self.queued > self.limits.queue {
-            return self.fault(Fault::Deaf { bytes: self.queued });
+        if self.owed > self.limits.queue {
+            return self.fault(Fault::Deaf { bytes: self.owed });
         }
-        self.append(match (self.serialization(), received) {
+        let answer = match (self.serialization(), received) {
             (Serialization::Json, true) => node::HANDLE_ACK.as_bytes(),
             (Serialization::Json, false) => node::HANDLE_NACK.as_bytes(),
             (Serialization::Advanced, true) => advanced::HANDLE_ACK,
             (Serialization::Advanced, false) => advanced::HANDLE_NACK,
-        });
+        };
+        self.append(answer);
+        self.owed += answer.len();
+        if let Some(frame) = self.out.back_mut() {
+            frame.answers += answer.len();
+        }
     }
 }
 

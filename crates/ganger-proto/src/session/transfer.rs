@@ -29,6 +29,7 @@ impl<H> Session<H> {
             Event::Cluster { message, handle } => Event::Cluster { message, handle: handle.map(&mut map) },
             Event::Delivered { tag, handle } => Event::Delivered { tag, handle: map(handle) },
             Event::Returned { tag, handle } => Event::Returned { tag, handle: map(handle) },
+            Event::Lent(message) => Event::Lent(message),
             Event::Fault(fault) => Event::Fault(fault),
             Event::Disconnected => Event::Disconnected,
         });
@@ -43,7 +44,9 @@ impl<H> Session<H> {
             pending,
             departed: self.departed,
             held,
+            books: self.books,
             queued: self.queued,
+            owed: self.owed,
             events,
         }
     }

@@ -1,5 +1,7 @@
 //! How values are made.
 
+use std::borrow::Cow;
+
 use super::{BigInt, ErrorItem, ErrorKind, Heap, Item, JsString, Slot, Value, ViewKind, kind, number};
 
 impl Value {
@@ -158,7 +160,10 @@ impl Heap {
 
     /// The array of these properties: a dense one if it turns out to have no holes. An element behind the
     /// end makes it longer, as in JavaScript.
-    pub(crate) fn array_with_holes(&self, length: u32, properties: Vec<Slot>) -> Item {
+    pub(crate) fn array_with_holes(&self, length: u32, mut properties: Vec<Slot>) -> Item {
+        if let Cow::Owned(sorted) = self.in_order(&properties) {
+            properties = sorted;
+        }
         let indices = properties.chunks_exact(2).filter_map(|pair| self.key(pair[0]).as_index());
         let length = indices.fold(length, |length, index| length.max(index + 1));
         let elements = properties.chunks_exact(2).zip(0..length);

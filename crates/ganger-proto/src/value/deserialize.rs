@@ -11,9 +11,10 @@ use serde::{
 };
 
 use self::access::{Elements, Members, Named, Pairs, Variant};
-use super::{Kind, Ref, Value, ViewKind, date, json, number};
+use super::{JsString, Kind, Ref, Value, ViewKind, date, json, number};
 
-/// How many values are looked at. A few bytes of a peer can name the same object again and again.
+/// How many values are looked at; eight bytes of text or of a buffer are another one. A few bytes of a peer can
+/// name the same object again and again.
 const MAX_STEPS: usize = 64 << 20;
 
 /// A value of another shape than the type that is asked for.
@@ -57,15 +58,27 @@ struct From<'de, 's> {
 impl<'de, 's> From<'de, 's> {
     /// A value inside of this one.
     fn inner(self, value: Ref<'de>) -> Result<Self, FromValueError> {
-        let (depth, steps) = (self.depth + 1, self.steps.get() + 1);
+        let depth = self.depth + 1;
         if depth > json::MAX_DEPTH {
             return Err(Error::custom("nested too deep, or in itself"));
         }
+        let text = |string: Option<&JsString>| string.map_or(0, JsString::size) / 8;
+        self.count(match value.kind() {
+            Kind::String(string) | Kind::RegExp { source: string, .. } => 1 + text(Some(string)),
+            Kind::ArrayBuffer { bytes, .. } | Kind::View { bytes, .. } => 1 + bytes.len() / 8,
+            Kind::Error { message, stack, .. } => 1 + text(message) + text(stack),
+            _ => 1 + value.properties_walked(),
+        })?;
+        Ok(Self { value, depth, ..self })
+    }
+
+    fn count(self, more: usize) -> Result<(), FromValueError> {
+        let steps = self.steps.get() + more;
         if steps > MAX_STEPS {
             return Err(Error::custom("too long"));
         }
         self.steps.set(steps);
-        Ok(Self { value, depth, ..self })
+        Ok(())
     }
 
     fn elements(self) -> Result<Option<Elements<'de, 's>>, FromValueError> {

@@ -35,7 +35,7 @@ pub fn to_json(value: Ref<'_>) -> Result<Option<String>, ToJsonError> {
 
 struct Writer {
     out: String,
-    /// Values that have been looked at: they are not all written.
+    /// What has been looked at and is not in the text: values, keys of what is `undefined`, holes.
     steps: usize,
 }
 
@@ -87,6 +87,8 @@ impl Writer {
             if self.value(member, depth + 1)? {
                 before = ',';
             } else {
+                // It was work all the same.
+                self.steps += self.out.len() - start;
                 self.out.truncate(start);
             }
         }
@@ -98,6 +100,7 @@ impl Writer {
     }
 
     fn array(&mut self, value: Ref<'_>, depth: usize) -> Result<(), ToJsonError> {
+        self.steps += value.properties_walked();
         self.out.push('[');
         for (at, element) in value.elements().ok_or(ToJsonError::TooLong)?.enumerate() {
             if at > 0 {
@@ -226,5 +229,23 @@ mod tests {
             value.root = value.heap.add(Item::Array { length: 2, slots: vec![below, below] });
         }
         assert_eq!(to_json(value.root()), Err(ToJsonError::TooLong));
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_too() {
+        const TIMES: usize = 200_000;
+        let long = "k".repeat(TIMES);
+        for absent in [
+            Value::object([(long.as_str(), Value::undefined())]),
+            Value::sparse_array(1, [(0, 1)].into_iter().take(0)).with("x", 1),
+        ] {
+            let mut value = absent;
+            let inner = value.root;
+            if let Some(Item::Sparse { properties, .. }) = value.heap.items.first_mut() {
+                *properties = properties.repeat(TIMES);
+            }
+            value.root = value.heap.add(Item::Array { length: TIMES as u32, slots: vec![inner; TIMES] });
+            assert_eq!(to_json(value.root()), Err(ToJsonError::TooLong));
+        }
     }
 }

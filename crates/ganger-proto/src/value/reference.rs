@@ -245,6 +245,11 @@ impl<'a> Ref<'a> {
         }
     }
 
+    /// How many properties are gone through to find the elements of an array with holes.
+    pub(crate) fn properties_walked(self) -> usize {
+        if let Some(Item::Sparse { properties, .. }) = self.item() { properties.len() / 2 } else { 0 }
+    }
+
     pub(crate) fn at_slot(self, slot: Slot) -> Self {
         Self { slot, ..self }
     }

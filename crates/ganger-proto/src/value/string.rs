@@ -46,6 +46,14 @@ impl JsString {
         }
     }
 
+    /// How much room it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        match &self.0 {
+            Form::Utf8(text) => text.len(),
+            Form::Utf16(units) => units.len() * 2,
+        }
+    }
+
     /// The number that this is as a property's key, if it is an array index: `"7"`, but not `"07"`.
     pub(crate) fn as_index(&self) -> Option<u32> {
         let text = self.as_str()?;

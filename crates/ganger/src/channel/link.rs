@@ -133,17 +133,23 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 impl Link<OwnedFd> {
     /// Queues a user's message with what travels with it.
     pub(crate) fn post(&mut self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        told(self.session.send(payload, handle.map(attachment)))
+        let attachment = handle.map(attachment).transpose()?;
+        told(self.session.send(payload, attachment))
     }
 
     /// The same with a message that nobody else needs.
     pub(crate) fn post_owned(&mut self, payload: Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        told(self.session.send_owned(payload, handle.map(attachment)))
+        let attachment = handle.map(attachment).transpose()?;
+        told(self.session.send_owned(payload, attachment))
     }
 }
 
-fn attachment(handle: Handle) -> Attachment<OwnedFd> {
-    Attachment { kind: wire_kind(&handle), handle: OwnedFd::from(handle), tag: 0, order: Order::Barrier }
+fn attachment(handle: Handle) -> Result<Attachment<OwnedFd>, SendError> {
+    match wire_kind(&handle) {
+        Some(kind) => Ok(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier }),
+        // A Node that gets such a one never takes another.
+        None => Err(SendError::Unsendable { handle }),
+    }
 }
 
 fn told(sent: Result<Flow, session::SendError<OwnedFd>>) -> Result<bool, SendError> {
@@ -154,17 +160,17 @@ fn told(sent: Result<Flow, session::SendError<OwnedFd>>) -> Result<bool, SendErr
 }
 
 /// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
-/// it (`handleConversion` in `lib/internal/child_process.js`).
-fn wire_kind(handle: &Handle) -> HandleKind {
-    match handle.kind() {
+/// it (`handleConversion` in `lib/internal/child_process.js`). None for what it has no object for.
+fn wire_kind(handle: &Handle) -> Option<HandleKind> {
+    Some(match handle.kind() {
         Kind::TcpListener | Kind::UnixListener => HandleKind::NetServer,
-        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: None },
+        Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: handle.server().map(Into::into) },
         Kind::Udp => {
             let address = socket::local_addr(handle).ok().flatten();
             HandleKind::DgramSocket { v6: address.is_some_and(|address| address.is_ipv6()) }
         }
-        Kind::UnixDatagram | Kind::Other => HandleKind::NetNative,
-    }
+        Kind::UnixDatagram | Kind::Other => return None,
+    })
 }
 
 impl<H> AsFd for Link<H> {

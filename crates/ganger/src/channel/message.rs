@@ -22,7 +22,11 @@ pub struct Message {
 impl Message {
     pub(crate) fn new(payload: Payload, handle: Option<OwnedFd>) -> Self {
         // What is no socket cannot have been meant.
-        Self { payload, handle: handle.and_then(|fd| Handle::try_from(fd).ok()) }
+        Self::with_handle(payload, handle.and_then(|fd| Handle::try_from(fd).ok()))
+    }
+
+    pub(super) fn with_handle(payload: Payload, handle: Option<Handle>) -> Self {
+        Self { payload, handle }
     }
 
     /// As it came: to be passed on without being parsed.
@@ -78,6 +82,13 @@ pub enum SendError {
         /// The socket.
         handle: Option<Handle>,
     },
+    /// Node has no object for a socket of this kind, and a Node that gets one never takes another. Between two ends of ours
+    /// it travels on the [lane](crate::channel::Lane).
+    #[error("a {:?} cannot be sent on Node's wire: use the lane", .handle.kind())]
+    Unsendable {
+        /// The socket.
+        handle: Handle,
+    },
     /// The channel did not take it; what was to travel with it comes back.
     #[error("{reason}")]
     Refused {
@@ -107,14 +118,17 @@ impl SendError {
 
     /// The socket that was to travel with the message.
     pub fn into_handle(self) -> Option<Handle> {
-        let (Self::Write { handle, .. } | Self::Refused { handle, .. }) = self;
-        handle
+        match self {
+            Self::Write { handle, .. } | Self::Refused { handle, .. } => handle,
+            Self::Unsendable { handle } => Some(handle),
+        }
     }
 
     /// Node's code for it, where it has one.
     pub fn code(&self) -> Option<&'static str> {
         match self {
             Self::Refused { reason: SendErrorReason::Closed, .. } => Some("ERR_IPC_CHANNEL_CLOSED"),
+            Self::Unsendable { .. } => Some("ERR_INVALID_HANDLE_TYPE"),
             _ => None,
         }
     }

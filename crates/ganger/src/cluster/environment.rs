@@ -5,6 +5,7 @@ use std::{env::VarError, ffi::OsString};
 use ganger_proto::{Slot, WorkerId, cluster::Policy, node};
 
 use super::Settings;
+use crate::ipc::LANE_FD;
 
 /// The gang's name.
 const NAME: &str = "GANGER_NAME";
@@ -32,11 +33,12 @@ pub fn inherited_policy() -> Result<Policy, &'static str> {
 }
 
 /// What belongs to one worker and not to what it starts: the channel's variables, the slot, and the rest.
-pub(crate) const OWN: [&str; 9] = [
+pub(crate) const OWN: [&str; 10] = [
     node::CHANNEL_FD,
     node::CHANNEL_SERIALIZATION_MODE,
     node::UNIQUE_ID,
     SLOT,
+    LANE_FD,
     NAME,
     WORKERS,
     ID,

@@ -5,12 +5,15 @@
 //! one buffer: an idle worker costs next to nothing. There is no decision in here that is not about
 //! descriptors.
 
+mod lane;
 mod perform;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ffi::OsStr,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::Arc,
 };
 
@@ -26,7 +29,7 @@ use super::{
     Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, orphans::Orphans, sockets::Socket,
 };
 use crate::{
-    channel::{Flushed, Link, Message, READ_SIZE, SendError},
+    channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
     clock,
     process::{Command, Exit, Process, Started, Stdio},
     sys::{
@@ -78,9 +81,20 @@ struct Worker {
     /// The reading ends of its stdout and stderr, until somebody takes them.
     output: [Option<OwnedFd>; 2],
     link: Option<Link<Cargo>>,
+    lane: Option<LaneEnd>,
     /// Whether the poller reports when its channel can be written.
     blocked: bool,
     exit: Option<Exit>,
+}
+
+/// Our end of a worker's native lane.
+#[derive(Debug)]
+struct LaneEnd {
+    link: LaneLink,
+    /// It has said that it speaks our version: from then on connections go here.
+    agreed: bool,
+    /// Whether the poller reports when it can be written.
+    blocked: bool,
 }
 
 /// What travels to a worker.
@@ -113,6 +127,7 @@ enum Token {
     Channel(WorkerId),
     Process(WorkerId),
     Socket(SocketId),
+    Lane(WorkerId),
 }
 
 impl From<Token> for u64 {
@@ -121,6 +136,7 @@ impl From<Token> for u64 {
             Token::Channel(WorkerId(id)) => (0, id),
             Token::Process(WorkerId(id)) => (1, id),
             Token::Socket(SocketId(id)) => (2, id),
+            Token::Lane(WorkerId(id)) => (3, id),
         };
         (kind << 32) | u64::from(id)
     }
@@ -132,7 +148,8 @@ impl From<u64> for Token {
         match token >> 32 {
             0 => Self::Channel(WorkerId(id)),
             1 => Self::Process(WorkerId(id)),
-            _ => Self::Socket(SocketId(id)),
+            2 => Self::Socket(SocketId(id)),
+            _ => Self::Lane(WorkerId(id)),
         }
     }
 }
@@ -219,6 +236,7 @@ impl Primary {
         command.stdout(settings.output.clone()).stderr(settings.output.clone());
         if settings.channel {
             command.descriptor(CHANNEL, Stdio::Ipc).serialization(settings.serialization);
+            command.lane(settings.lane && !is_runtime(&settings.program));
         }
         for (name, value) in environment::of_worker(settings, id, slot) {
             command.env(name, value);
@@ -226,7 +244,7 @@ impl Primary {
         if let Some(cwd) = &settings.cwd {
             command.cwd(cwd.clone());
         }
-        let Started { process, mut ends, channel, .. } = command.start()?;
+        let Started { process, mut ends, channel, lane, .. } = command.start()?;
         let info = WorkerInfo { id, slot, generation, pid: process.pid() };
         let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
         let link = channel.map(|socket| Link::new(socket, settings.serialization, limits)).transpose();
@@ -235,18 +253,23 @@ impl Primary {
             if let Some(link) = &link {
                 self.poller.get_ref().add(link, Token::Channel(id).into(), Interest::Read)?;
             }
-            Ok(link)
+            let lane =
+                lane.map(|socket| LaneEnd { link: LaneLink::new(socket), agreed: false, blocked: false });
+            if let Some(lane) = &lane {
+                self.poller.get_ref().add(&lane.link, Token::Lane(id).into(), Interest::Read)?;
+            }
+            Ok((link, lane))
         });
         // Nobody would see what it says or that it ends.
-        let link = match watched {
-            Ok(link) => link,
+        let (link, lane) = match watched {
+            Ok(watched) => watched,
             Err(error) => {
                 process.end();
                 return Err(command.failed(error).into());
             }
         };
         let output = [1, 2].map(|number| ends.get_mut(number).and_then(Option::take));
-        self.workers.insert(id, Worker { info, process, output, link, blocked: false, exit: None });
+        self.workers.insert(id, Worker { info, process, output, link, lane, blocked: false, exit: None });
         Ok(info)
     }
 
@@ -370,6 +393,14 @@ impl Primary {
                         self.receive(id);
                     }
                 }
+                Token::Lane(id) => {
+                    if ready.writable {
+                        self.dirty.push(id);
+                    }
+                    if ready.readable || ready.hangup {
+                        self.receive_lane(id);
+                    }
+                }
                 Token::Process(id) => self.reap(id),
                 Token::Socket(id) => self.accept(id),
             }
@@ -456,14 +487,20 @@ impl Primary {
     }
 
     fn close_channel(&mut self, now: Time, id: WorkerId) {
-        let Some(mut link) = self.workers.get_mut(&id).and_then(|worker| worker.link.take()) else { return };
+        // What it answered before is there already.
+        self.receive_lane(id);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(mut link) = worker.link.take() else { return };
         let _ = self.poller.get_ref().remove(&link);
-        let undelivered = link.session.take_undelivered();
-        let connections = undelivered.filter_map(|(tag, cargo)| match cargo {
+        let connections = link.session.take_undelivered().filter_map(|(tag, cargo)| match cargo {
             Cargo::Connection(connection) => Some((Seq(tag), connection)),
             Cargo::Socket(_) => None,
         });
-        let undelivered = connections.collect();
+        let mut undelivered: Vec<(Seq, OwnedFd)> = connections.collect();
+        if let Some(mut lane) = worker.lane.take() {
+            let _ = self.poller.get_ref().remove(&lane.link);
+            undelivered.extend(lane.link.take_connections().map(|(_, seq, connection)| (seq, connection)));
+        }
         self.machine.handle(now, Input::ChannelClosed { worker: id, undelivered });
     }
 
@@ -488,6 +525,7 @@ impl Primary {
 
     fn flush(&mut self) {
         while let Some(id) = self.dirty.pop() {
+            // First what is told of a socket, then the connections that come from it.
             let Some(worker) = self.workers.get_mut(&id) else { continue };
             let Some(link) = worker.link.as_mut() else { continue };
             let blocked = link.flush() == Flushed::Blocked;
@@ -496,6 +534,7 @@ impl Primary {
                 let interest = if blocked { Interest::ReadWrite } else { Interest::Read };
                 let _ = self.poller.get_ref().modify(&*link, Token::Channel(id).into(), interest);
             }
+            self.flush_lane(id);
         }
     }
 }
@@ -505,6 +544,12 @@ fn is_node(pid: i32) -> bool {
     let executable = process::executable(pid);
     let name = executable.as_deref().and_then(|path| path.file_name());
     name.is_some_and(|name| name == "node" || name == "nodejs")
+}
+
+/// Whether a program is a JavaScript runtime, which has no lane.
+fn is_runtime(program: &OsStr) -> bool {
+    let name = Path::new(program).file_stem().and_then(OsStr::to_str);
+    name.is_some_and(|name| ["node", "nodejs", "bun", "deno"].contains(&name))
 }
 
 /// A worker that does not read what it is sent.

@@ -1,7 +1,7 @@
 //! A worker in Rust: the same under a ganger primary and under Node's own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
@@ -13,17 +13,21 @@ use std::{
 use ganger_proto::{
     Payload, Seq, Serialization, Slot, WorkerId,
     cluster::worker::{Effect, ListenId, Worker as Machine},
-    node::{Sockname, Target},
+    node::{Act, ClusterMessage, Sockname, Target},
     session::{Event, Limits},
+    wire::lane::{self, Packet},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::{
+        Interest,
+        unix::{AsyncFd, AsyncFdReadyGuard},
+    },
     sync::{Notify, mpsc, oneshot, watch},
 };
 
 use super::listener::{Listener, Source};
 use crate::{
-    channel::{Flushed, Link, Message, READ_SIZE, SendError},
+    channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
     handle::Handle,
     sys::watch::watch,
 };
@@ -38,6 +42,7 @@ pub(crate) struct Taken {
     pub(crate) slot: Slot,
     pub(crate) channel: OwnedFd,
     pub(crate) serialization: Serialization,
+    pub(crate) lane: Option<OwnedFd>,
 }
 
 /// A worker's side of the cluster. Cheap to clone; all clones are the same worker.
@@ -71,6 +76,11 @@ enum Phase {
 struct Inner {
     machine: Machine<OwnedFd>,
     link: Option<Link<OwnedFd>>,
+    lane: Option<LaneLink>,
+    /// Connections that came by the lane: their answers go back by it.
+    by_lane: BTreeSet<Seq>,
+    /// What the lane is read into.
+    packet: Vec<u8>,
     listens: BTreeMap<ListenId, Listen>,
     messages: mpsc::Sender<Message>,
     json: Vec<u8>,
@@ -133,10 +143,20 @@ impl Worker {
     pub(crate) fn new(taken: Taken) -> io::Result<Self> {
         let link = Link::new(taken.channel, taken.serialization, Limits::default())?;
         let watched = watch(link.as_fd().try_clone_to_owned()?, Interest::READABLE | Interest::WRITABLE)?;
+        let lane = taken.lane.map(LaneLink::new);
+        // Where it cannot be watched or greeted, the primary goes on by the channel.
+        let watched_lane = lane.as_ref().and_then(|lane| {
+            let own = lane.as_fd().try_clone_to_owned().ok()?;
+            let watched = watch(own, Interest::READABLE | Interest::WRITABLE).ok()?;
+            lane.greet().ok().map(|()| watched)
+        });
         let (sender, receiver) = mpsc::channel(MESSAGES);
         let inner = Inner {
             machine: Machine::new(),
             link: Some(link),
+            lane: lane.filter(|_| watched_lane.is_some()),
+            by_lane: BTreeSet::new(),
+            packet: Vec::new(),
             listens: BTreeMap::new(),
             messages: sender,
             json: Vec::new(),
@@ -150,7 +170,7 @@ impl Worker {
             phase: watch::Sender::new(Phase::Serving),
         });
         shared.with(|_| ());
-        tokio::spawn(serve(shared.clone(), watched));
+        tokio::spawn(serve(shared.clone(), watched, watched_lane));
         Ok(Self { shared })
     }
 
@@ -305,7 +325,13 @@ impl Shared {
                 inner.link = None;
             }
         }
+        if let Some(lane) = &mut inner.lane
+            && lane.flush().flushed == Flushed::Blocked
+        {
+            self.blocked.notify_one();
+        }
         if inner.link.is_none() {
+            inner.lane = None;
             phase = Phase::Disconnected;
             inner.listens.clear();
             self.blocked.notify_one();
@@ -345,7 +371,13 @@ impl Inner {
                 self.perform_one(effect, phase);
             } else if let Some(event) = self.link.as_mut().and_then(|link| link.session.poll_event()) {
                 match event {
-                    Event::Cluster { message, handle } => self.machine.handle(message, handle),
+                    Event::Cluster { message, handle } => {
+                        // Connections that were sent before are still ours to serve.
+                        if message.act == Act::Disconnect {
+                            self.receive_lane();
+                        }
+                        self.machine.handle(message, handle);
+                    }
                     Event::Message { payload, handle } => {
                         // Nobody takes them, it seems.
                         let message = Message::new(payload, handle.map(|(_, fd)| fd));
@@ -364,8 +396,49 @@ impl Inner {
         }
     }
 
+    /// Reads the lane to its end. The channel was read before: what it says of a socket comes before its connections.
+    fn receive_lane(&mut self) {
+        self.packet.resize(lane::LONGEST, 0);
+        while let Some(lane) = &self.lane {
+            match lane.receive(&mut self.packet) {
+                Ok(Some((Packet::Connections { key, seqs }, connections))) => {
+                    let mut connections = connections.into_iter();
+                    for seq in seqs {
+                        self.by_lane.insert(seq);
+                        match connections.next() {
+                            Some(connection) => {
+                                let act = Act::NewConn { key: key.clone() };
+                                self.machine.handle(ClusterMessage { seq: Some(seq), act }, Some(connection));
+                            }
+                            // This process had no room for it: another worker may.
+                            None => self.refuse(seq),
+                        }
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                // The channel tells what it means.
+                Err(_) => self.lane = None,
+            }
+        }
+    }
+
+    fn refuse(&mut self, seq: Seq) {
+        self.by_lane.remove(&seq);
+        if let Some(lane) = &mut self.lane {
+            lane.answer(seq, false);
+        }
+    }
+
     fn perform_one(&mut self, effect: Effect<OwnedFd>, phase: &mut Phase) {
         match effect {
+            Effect::Send(ClusterMessage { act: Act::Accepted { ack, accepted }, .. })
+                if self.by_lane.remove(&ack) =>
+            {
+                if let Some(lane) = &mut self.lane {
+                    lane.answer(ack, accepted);
+                }
+            }
             Effect::Send(message) => {
                 self.json.clear();
                 message.write(&mut self.json);
@@ -410,21 +483,35 @@ impl Inner {
     }
 }
 
-/// Reads the channel as long as it is open, and writes what did not fit before.
-async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>) {
+/// Reads channel and lane as long as the channel is open, and writes what did not fit before.
+async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>, mut lane: Option<AsyncFd<OwnedFd>>) {
     let mut buffer = vec![0; READ_SIZE];
     let mut blocked = false;
+    // All that the channel has, unless it is too much for one turn.
+    let receive = |inner: &mut Inner, buffer: &mut [u8]| {
+        let Some(link) = &mut inner.link else { return false };
+        link.receive(buffer);
+        link.more_to_read()
+    };
     while *shared.phase.borrow() != Phase::Disconnected {
         tokio::select! {
             ready = watched.readable() => {
                 let Ok(mut ready) = ready else { return };
-                let more = shared.with(|inner| {
-                    let Some(link) = &mut inner.link else { return false };
-                    link.receive(&mut buffer);
-                    link.more_to_read()
-                });
-                if !more {
+                if !shared.with(|inner| receive(inner, &mut buffer)) {
                     ready.clear_ready();
+                }
+            }
+            ready = ready(&lane, Interest::READABLE) => {
+                let Some(mut ready) = ready else { return };
+                ready.clear_ready();
+                // What the channel says of a socket comes before the connections from it.
+                while shared.with(|inner| receive(inner, &mut buffer)) {}
+                let open = shared.with(|inner| {
+                    inner.receive_lane();
+                    inner.lane.is_some()
+                });
+                if !open {
+                    lane = None;
                 }
             }
             ready = watched.writable(), if blocked => {
@@ -433,7 +520,24 @@ async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>) {
                 blocked = false;
                 shared.with(|_| ());
             }
+            ready = ready(&lane, Interest::WRITABLE), if blocked => {
+                let Some(mut ready) = ready else { return };
+                ready.clear_ready();
+                blocked = false;
+                shared.with(|_| ());
+            }
             () = shared.blocked.notified() => blocked = true,
         }
+    }
+}
+
+/// Resolves when the lane is ready; never, without one.
+async fn ready(
+    lane: &Option<AsyncFd<OwnedFd>>,
+    interest: Interest,
+) -> Option<AsyncFdReadyGuard<'_, OwnedFd>> {
+    match lane {
+        Some(lane) => lane.ready(interest).await.ok(),
+        None => std::future::pending().await,
     }
 }

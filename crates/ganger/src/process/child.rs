@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     Channel, Handle,
-    channel::{Fault, Message, Received, SendError},
+    channel::{Fault, Lane, Message, Received, SendError},
     sys::{pidfd::PidFd, watch::watch},
 };
 
@@ -139,7 +139,7 @@ impl Command {
 
 impl Child {
     fn new(command: &Command, terms: Terms, started: Started) -> io::Result<Self> {
-        let Started { process, ends, channel, program, args } = started;
+        let Started { process, ends, channel, lane, program, args } = started;
         let open = Arc::new(Open::default());
         let interventions = Arc::new(Interventions::default());
         let mut ends = ends.into_iter();
@@ -160,7 +160,8 @@ impl Child {
             process,
             channel: channel
                 .map(|socket| Channel::with_serialization(socket, command.serialization))
-                .transpose()?,
+                .transpose()?
+                .map(|channel| channel.with_lane(lane)),
             open,
             interventions,
             limits,
@@ -297,6 +298,11 @@ impl Child {
         if let Some(channel) = &mut self.channel {
             channel.disconnect();
         }
+    }
+
+    /// Takes the [lane](crate::channel::Lane) that lies beside its channel, if [`Command::lane`] asked for one.
+    pub fn take_lane(&mut self) -> Option<Lane> {
+        self.channel.as_mut().and_then(Channel::take_lane)
     }
 
     /// Takes the channel out: its messages come from there then, and [`Event::Close`] does not wait for it.

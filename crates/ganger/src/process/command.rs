@@ -54,6 +54,7 @@ pub struct Command {
     pub(super) input: Option<Vec<u8>>,
     pub(super) cancellation: Option<CancellationToken>,
     pub(super) serialization: Serialization,
+    pub(super) lane: bool,
     pub(super) exec_path: Option<OsString>,
     pub(super) exec_argv: Vec<OsString>,
 }
@@ -120,6 +121,7 @@ impl Command {
             input: None,
             cancellation: None,
             serialization: Serialization::Json,
+            lane: false,
             exec_path: None,
             exec_argv: Vec::new(),
         }
@@ -310,6 +312,13 @@ impl Command {
     /// How values are written on its channel. Default: [`Serialization::Json`], as in Node.
     pub fn serialization(&mut self, serialization: Serialization) -> &mut Self {
         self.serialization = serialization;
+        self
+    }
+
+    /// Whether a [lane](crate::channel::Lane) lies beside its channel, as the next descriptor that is free: for a program
+    /// with this library. Any other ignores it. Default: no.
+    pub fn lane(&mut self, lane: bool) -> &mut Self {
+        self.lane = lane;
         self
     }
 

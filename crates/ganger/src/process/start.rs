@@ -18,7 +18,7 @@ use super::{
     stdio::{self, STANDARD, Wiring},
 };
 use crate::{
-    ipc::FORK_ROLE,
+    ipc::{FORK_ROLE, LANE_FD},
     sys::{
         pidfd::is_signal,
         process::own_executable,
@@ -34,6 +34,7 @@ pub(crate) struct Started {
     /// By number in the child; non-blocking.
     pub(crate) ends: Vec<Option<OwnedFd>>,
     pub(crate) channel: Option<OwnedFd>,
+    pub(crate) lane: Option<OwnedFd>,
     /// What was executed, with its arguments.
     pub(super) program: OsString,
     pub(super) args: Vec<OsString>,
@@ -51,13 +52,14 @@ impl Command {
         let system = |step| move |source| Reason::System { step, source };
         let stdio = self.wanted();
         self.check(&program, &args, &stdio).map_err(|invalid| fail(Reason::Invalid(invalid)))?;
-        let wiring = Wiring::new(&stdio).map_err(system(Step::Prepare)).map_err(fail)?;
+        let wiring = Wiring::new(&stdio, self.lane);
+        let wiring = wiring.map_err(system(Step::Prepare)).map_err(fail)?;
         let argv0 = self.argv0.clone().unwrap_or_else(|| program.clone());
         let leader = self.detached || self.own_group || self.guarded;
         let spawn = Spawn {
             program: program.clone(),
             argv: std::iter::once(argv0).chain(args.iter().cloned()).collect(),
-            env: self.environment(wiring.channel.as_ref().map(|(_, number)| *number)),
+            env: self.environment(&wiring),
             cwd: self.cwd.clone(),
             fds: wiring.sources,
             uid: self.uid,
@@ -75,6 +77,7 @@ impl Command {
             process: Arc::new(Process::new(spawned.pid, spawned.pidfd, leader)),
             ends: wiring.ends,
             channel: wiring.channel.map(|(ours, _)| ours),
+            lane: wiring.lane.map(|(ours, _)| ours),
             program,
             args,
         })
@@ -225,8 +228,9 @@ impl Command {
     }
 
     /// The child's environment: ours without our channel's variables, then what was asked for.
-    fn environment(&self, channel: Option<usize>) -> Vec<(OsString, OsString)> {
-        let ours = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID, FORK_ROLE];
+    fn environment(&self, wiring: &Wiring) -> Vec<(OsString, OsString)> {
+        let channel = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, node::UNIQUE_ID];
+        let ours = [&channel[..], &[FORK_ROLE, LANE_FD]].concat();
         let mut env: Vec<(OsString, OsString)> = match self.env_clear {
             true => Vec::new(),
             false => std::env::vars_os().filter(|(name, _)| !ours.iter().any(|our| name == *our)).collect(),
@@ -241,7 +245,10 @@ impl Command {
         if let What::Role(role) = &self.what {
             set(FORK_ROLE.as_ref(), Some(role.into()));
         }
-        if let Some(number) = channel {
+        if let Some((_, number)) = &wiring.lane {
+            set(LANE_FD.as_ref(), Some(number.to_string().into()));
+        }
+        if let Some((_, number)) = &wiring.channel {
             set(node::CHANNEL_FD.as_ref(), Some(number.to_string().into()));
             set(node::CHANNEL_SERIALIZATION_MODE.as_ref(), Some(self.serialization.name().into()));
         }

@@ -68,11 +68,13 @@ pub(super) struct Wiring {
     pub(super) ends: Vec<Option<OwnedFd>>,
     /// Our end of the channel, and its number in the child.
     pub(super) channel: Option<(OwnedFd, usize)>,
+    /// The same of the native lane.
+    pub(super) lane: Option<(OwnedFd, usize)>,
 }
 
 impl Wiring {
     /// Makes what has to be made.
-    pub(super) fn new(stdio: &[Stdio]) -> io::Result<Self> {
+    pub(super) fn new(stdio: &[Stdio], lane: bool) -> io::Result<Self> {
         let mut wiring = Self::default();
         for (number, stdio) in stdio.iter().enumerate() {
             let (source, end) = match stdio {
@@ -97,6 +99,11 @@ impl Wiring {
             };
             wiring.sources.push(source);
             wiring.ends.push(end);
+        }
+        if lane {
+            let (ours, theirs) = socket::lane_pair()?;
+            wiring.lane = Some((ours, wiring.sources.len()));
+            wiring.sources.push(Some(Source::Owned(theirs)));
         }
         Ok(wiring)
     }

@@ -37,6 +37,38 @@ pub fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
+/// A connected pair that keeps packets apart (`SOCK_SEQPACKET`), for a native lane. Both ends are non-blocking and
+/// close-on-exec.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOBUFS`.
+pub fn lane_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Sends one packet with all its descriptors, or nothing. It never blocks and never raises `SIGPIPE`.
+///
+/// # Errors
+/// `EAGAIN` ([`io::ErrorKind::WouldBlock`]) if there is no room; `EPIPE`; `ETOOMANYREFS` if too many descriptors
+/// are under way; `EMSGSIZE` for a packet longer than the socket's buffer; [`io::ErrorKind::InvalidInput`] for more than
+/// [`PACKET_DESCRIPTORS`] descriptors.
+pub fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fits = handles.len() <= PACKET_DESCRIPTORS
+        && (handles.is_empty() || control.push(SendAncillaryMessage::ScmRights(handles)));
+    if !fits {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one packet"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    retry_on_intr(|| rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags))?;
+    Ok(())
+}
+
+/// So many descriptors fit into a packet.
+pub const PACKET_DESCRIPTORS: usize = ganger_proto::wire::lane::DESCRIPTORS;
+
 /// Sends `bytes` in one `sendmsg`, the descriptor riding on the first byte: once anything was sent, it has
 /// left. Returns the number of bytes taken, at least 1 unless `bytes` is empty. It never blocks and never raises
 /// `SIGPIPE`.

@@ -43,17 +43,19 @@ fn a_signal_reaches_the_child() {
 
 #[test]
 fn a_missing_program_and_a_missing_directory_are_told_apart() {
-    let check = |command: &Command, step, code, text: &str| {
-        let error = command.spawn().unwrap_err();
-        assert_eq!((error.step(), error.code(), error.to_string().as_str()), (Some(step), code, text));
-    };
-    let nowhere = "/nowhere/program";
-    let missing = "cannot start /nowhere/program: there is no such file (ENOENT)";
-    check(&Command::new(nowhere), Step::Exec, "ENOENT", missing);
-    let directory = "cannot start true: its working directory /nowhere does not exist (ENOENT)";
-    check(Command::new("true").cwd("/nowhere"), Step::Chdir, "ENOENT", directory);
-    let unfit = "cannot start /etc/passwd: it is not executable (EACCES)";
-    check(&Command::new("/etc/passwd"), Step::Exec, "EACCES", unfit);
+    run(async {
+        let check = |command: &Command, step, code, text: &str| {
+            let error = command.spawn().unwrap_err();
+            assert_eq!((error.step(), error.code(), error.to_string().as_str()), (Some(step), code, text));
+        };
+        let nowhere = "/nowhere/program";
+        let missing = "cannot start /nowhere/program: there is no such file (ENOENT)";
+        check(&Command::new(nowhere), Step::Exec, "ENOENT", missing);
+        let directory = "cannot start true: its working directory /nowhere does not exist (ENOENT)";
+        check(Command::new("true").cwd("/nowhere"), Step::Chdir, "ENOENT", directory);
+        let unfit = "cannot start /etc/passwd: it is not executable (EACCES)";
+        check(&Command::new("/etc/passwd"), Step::Exec, "EACCES", unfit);
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::{
-    part,
+    lane, part,
     support::{self, Directory, node},
 };
 
@@ -204,6 +204,11 @@ async fn act(part: &str, mut parent: Channel) {
     };
     match part {
         "say hello" => assert!(parent.send("hello").unwrap()),
+        "write to what the lane brings" => {
+            lane::write_to_what_it_brings(&mut parent.take_lane().unwrap()).await;
+            parent.send("written").unwrap();
+            leave(parent).await;
+        }
         "send four large buffers" => {
             for fill in 0..4 {
                 parent.send_value(&ganger::Value::buffer(vec![fill; 8 << 20]), None).unwrap();

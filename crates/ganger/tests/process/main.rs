@@ -9,6 +9,7 @@ mod exec;
 mod fork;
 mod ipc;
 mod kid;
+mod lane;
 mod oracle;
 mod other_user;
 mod part;
@@ -37,6 +38,7 @@ fn main() {
         streams::trials(),
         fork::trials(),
         ipc::trials(),
+        lane::trials(),
         oracle::trials(),
         stress::trials(),
     ];

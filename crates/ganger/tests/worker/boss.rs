@@ -17,19 +17,22 @@ use crate::support::{Directory, POLICIES, node};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Under {
     Ganger(Policy),
+    /// Ours, where connections come by the channel and not by a lane; and round robin, since otherwise none come.
+    WithoutLane,
     Node(&'static str, Policy),
 }
 
 impl Under {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let nodes = ["18", "20", "22", "24", "26"];
-        POLICIES.into_iter().flat_map(move |policy| {
+        let all = POLICIES.into_iter().flat_map(move |policy| {
             nodes.into_iter().map(move |major| Self::Node(major, policy)).chain([Self::Ganger(policy)])
-        })
+        });
+        all.chain([Self::WithoutLane])
     }
 
     pub(crate) fn ganger() -> impl Iterator<Item = Self> {
-        POLICIES.into_iter().map(Self::Ganger)
+        POLICIES.into_iter().map(Self::Ganger).chain([Self::WithoutLane])
     }
 
     pub(crate) fn nodes() -> impl Iterator<Item = Self> {
@@ -38,14 +41,16 @@ impl Under {
 
     pub(crate) fn node(self) -> Option<&'static str> {
         match self {
-            Self::Ganger(_) => None,
+            Self::Ganger(_) | Self::WithoutLane => None,
             Self::Node(major, _) => Some(major),
         }
     }
 
     pub(crate) fn policy(self) -> Policy {
-        let (Self::Ganger(policy) | Self::Node(_, policy)) = self;
-        policy
+        match self {
+            Self::Ganger(policy) | Self::Node(_, policy) => policy,
+            Self::WithoutLane => Policy::RoundRobin,
+        }
     }
 }
 
@@ -54,6 +59,7 @@ impl fmt::Display for Under {
         let policy = if self.policy() == Policy::RoundRobin { "rr" } else { "shared" };
         match self {
             Self::Ganger(_) => write!(f, "ganger, {policy}"),
+            Self::WithoutLane => write!(f, "ganger, {policy}, without a lane"),
             Self::Node(major, _) => write!(f, "Node {major}, {policy}"),
         }
     }
@@ -86,10 +92,11 @@ impl Boss {
         let (sender, events) = mpsc::unbounded_channel();
         let directory = Directory::new();
         let process = match under {
-            Under::Ganger(policy) => {
+            Under::Ganger(_) | Under::WithoutLane => {
                 let mut settings = Settings::new(env::current_exe().unwrap());
                 settings.args = args.iter().map(Into::into).collect();
-                settings.policy = policy;
+                settings.policy = under.policy();
+                settings.lane = under != Under::WithoutLane;
                 tokio::spawn(ganger(Primary::new(settings).unwrap(), commanded, sender));
                 None
             }

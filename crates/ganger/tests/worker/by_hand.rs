@@ -31,6 +31,9 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial(trials, "acknowledged and touched", under, touched_is_closed);
     trial(trials, "refused by all", under, refused_by_all_is_closed);
     trial(trials, "speaks before it is online", under, a_worker_need_not_be_online);
+    trial(trials, "connections by the lane", under, connections_come_by_the_lane);
+    trial(trials, "a lane of another version", under, another_version_is_not_spoken);
+    trial(trials, "died with what the lane had brought", under, what_the_lane_brought_goes_to_another);
 }
 
 /// Our end of the channel, in plain words.
@@ -107,9 +110,59 @@ impl Wire {
     }
 }
 
+/// The far end of the lane, which lies behind the channel; the version is said first.
+fn lane(version: u8) -> OwnedFd {
+    assert_eq!(std::env::var("GANGER_LANE_FD").as_deref(), Ok("4"));
+    let lane = fd::adopt(4).unwrap();
+    socket::send_packet(lane.as_fd(), &[b'G', version], &[]).unwrap();
+    lane
+}
+
+/// Takes connections from the lane, several in a packet.
+fn play_on_lane(part: &str, lane: &OwnedFd, wire: &mut Wire) -> ! {
+    let mut answered = 0;
+    loop {
+        let (mut packet, mut connections) = ([0; 4096], Vec::new());
+        poll(&mut [PollFd::new(lane, PollFlags::IN)], None).unwrap();
+        let received = socket::receive(lane.as_fd(), &mut packet, &mut connections).unwrap();
+        if received.bytes == 0 {
+            std::process::exit(0);
+        }
+        // C, the length of the key, the key, and a number of 8 bytes for each descriptor.
+        let key = usize::from(u16::from_le_bytes([packet[1], packet[2]]));
+        let seqs = &packet[3 + key..received.bytes];
+        assert_eq!((packet[0], seqs.len()), (b'C', 8 * connections.len()));
+        if part == "lane-holding" {
+            wire.say(&json!("holding"));
+            wire.hear();
+        }
+        let mut answers = vec![b'A'];
+        for (seq, connection) in seqs.chunks(8).zip(connections) {
+            answers.extend(seq);
+            answers.push(1);
+            answered += 1;
+            let mut connection = StdTcpStream::from(connection);
+            connection.set_nonblocking(false).unwrap();
+            connection.write_all(format!("by lane {answered}").as_bytes()).unwrap();
+        }
+        socket::send_packet(lane.as_fd(), &answers, &[]).unwrap();
+    }
+}
+
 /// The worker's part.
 pub(crate) fn play(part: &str) {
     let mut wire = Wire::inherited();
+    if part.starts_with("lane") {
+        let lane = lane(1);
+        wire.act(json!({ "act": "online" }));
+        wire.listen();
+        play_on_lane(part, &lane, &mut wire);
+    }
+    if part == "another-version" {
+        let lane = lane(99);
+        // It stays open, and nothing comes.
+        std::mem::forget(lane);
+    }
     if part != "not-online" {
         wire.act(json!({ "act": "online" }));
     }
@@ -127,7 +180,7 @@ pub(crate) fn play(part: &str) {
                 wire.hear();
             }
             "refusing" => wire.act(json!({ "ack": seq, "accepted": false })),
-            "not-online" => {
+            "not-online" | "another-version" => {
                 wire.act(json!({ "ack": seq, "accepted": true }));
                 connection.write_all(b"by hand").unwrap();
             }
@@ -160,6 +213,36 @@ async fn untouched_goes_to_another(_: Under) {
     let mut answer = [0; 13];
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"2 first words");
+}
+
+async fn what_the_lane_brought_goes_to_another(_: Under) {
+    let mut client = dies_with_a_connection("lane-holding").await;
+    let mut answer = [0; 13];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"2 first words");
+}
+
+async fn connections_come_by_the_lane(under: Under) {
+    let mut boss = Boss::new(under, &["by-hand", "lane"]);
+    let worker = boss.fork();
+    let address = boss.event(worker, "listening").await;
+    // More than its window: each answer makes room.
+    for number in 1..=100 {
+        let mut client = TcpStream::connect(address.as_str().unwrap()).await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, format!("by lane {number}"));
+    }
+}
+
+async fn another_version_is_not_spoken(under: Under) {
+    let mut boss = Boss::new(under, &["by-hand", "another-version"]);
+    let worker = boss.fork();
+    let address = boss.event(worker, "listening").await;
+    let mut client = TcpStream::connect(address.as_str().unwrap()).await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "by hand");
 }
 
 async fn touched_is_closed(_: Under) {

@@ -49,6 +49,7 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
                     return Ok(None);
                 };
                 *bytes = rest;
+                self.of.count(1)?;
                 match view::elements(*kind, element).next() {
                     Some(view::Element::Number(number)) => seed.deserialize(Leaf::Number(number)).map(Some),
                     Some(view::Element::BigInt(integer)) => seed.deserialize(Leaf::BigInt(integer)).map(Some),
@@ -86,10 +87,14 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, FromValueError> {
-        let mut there = self.entries.iter_mut().flatten().filter(|(_, value)| !value.is_undefined());
-        let Some((key, value)) = there.next() else { return Ok(None) };
-        self.value = Some(value);
-        seed.deserialize(Key(text(key)?)).map(Some)
+        for (key, value) in self.entries.iter_mut().flatten() {
+            self.of.count(1 + key.size() / 8)?;
+            if !value.is_undefined() {
+                self.value = Some(value);
+                return seed.deserialize(Key(text(key)?)).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, FromValueError> {

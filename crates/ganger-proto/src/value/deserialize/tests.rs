@@ -1,9 +1,12 @@
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{
+    Serialize,
+    de::{MapAccess, SeqAccess},
+};
 
 use super::*;
-use crate::value::{BigInt, ErrorKind, JsString, to_value};
+use crate::value::{BigInt, ErrorKind, Item, JsString, to_value};
 
 /// Both ways; and what it looks like as JSON.
 #[track_caller]
@@ -147,4 +150,56 @@ fn an_object_in_itself_ends() {
     slots[0] = crate::value::Slot::Object(0);
     let refused = from_value::<Nested>(&cyclic).unwrap_err();
     assert!(refused.to_string().contains("in itself"), "{refused}");
+}
+
+/// Goes through everything and keeps nothing.
+#[derive(Debug)]
+struct Drained;
+
+impl<'de> Deserialize<'de> for Drained {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Drained {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_borrowed_str<E>(self, _: &'de str) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(Self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(Self)
+    }
+}
+
+#[test]
+fn few_objects_do_not_become_many() {
+    const TIMES: usize = 50_000;
+    let absent = (0..TIMES).map(|n| (format!("k{n}"), Value::undefined()));
+    for mut value in [
+        Value::view(ViewKind::Int16, vec![0; 2 * TIMES]),
+        Value::object([("text", "x".repeat(8 * TIMES))]),
+        Value::object([("x".repeat(8 * TIMES), 1)]),
+        Value::object(absent),
+    ] {
+        let inner = value.root;
+        value.root = value.heap.add(Item::Array { length: TIMES as u32, slots: vec![inner; TIMES] });
+        assert_eq!(from_value::<Drained>(&value).unwrap_err().to_string(), "too long");
+    }
 }

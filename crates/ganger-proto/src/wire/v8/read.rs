@@ -318,19 +318,22 @@ impl Reader<'_> {
         }
     }
 
-    /// An object count may stand before the cause.
     fn begin_cause(&mut self) -> Result<Option<Slot>, Wrong> {
+        self.skip_counts()?;
+        self.begin()
+    }
+
+    /// Counts of objects may stand before any value; V8 wrote them long ago.
+    fn skip_counts(&mut self) -> Result<(), Wrong> {
         while self.input.skip(tag::OBJECT_COUNT) {
             self.input.varint()?;
         }
-        self.begin()
+        Ok(())
     }
 
     /// A key, kept once where it was seen lately.
     fn key(&mut self) -> Result<u32, Wrong> {
-        while self.input.skip(tag::OBJECT_COUNT) {
-            self.input.varint()?;
-        }
+        self.skip_counts()?;
         let number = match self.input.tag()? {
             tag @ (tag::LATIN1 | tag::UTF8 | tag::UTF16) => return self.key_string(tag),
             tag::INT32 => self.input.zigzag()?.into(),

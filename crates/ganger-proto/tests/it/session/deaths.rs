@@ -33,7 +33,7 @@ fn run(joined: &mut Joined, most: usize, turns: usize) -> usize {
 }
 
 #[test]
-fn whoever_dies_whenever_every_handle_has_one_outcome() {
+fn pitfall_25_whoever_dies_whenever_every_handle_has_one_outcome() {
     for most in [1, 7, 50, 64 << 10] {
         let all = run(&mut scenario(), most, usize::MAX);
         let mut seen = Vec::new();
@@ -61,7 +61,7 @@ fn whoever_dies_whenever_every_handle_has_one_outcome() {
 }
 
 #[test]
-fn the_cut_does_not_matter() {
+fn pitfall_02_the_cut_does_not_matter() {
     let whole = {
         let mut joined = scenario();
         joined.run_until_quiet();

@@ -111,6 +111,8 @@ fn other_forms_are_read() {
     assert_eq!(to_json(object.root()).unwrap().unwrap(), r#"{"a":null,"b":null,"1.5":null}"#);
     // A dense array with a hole, which V8 writes if an element goes away meanwhile.
     assert_eq!(read("ff0f 41 02 2d 49 02 24 00 02"), Value::sparse_array(2, [(1, 1)]));
+    // One that says that it has holes, and has all its elements, the last one first.
+    assert_eq!(read("ff0f 61 02 49 02 49 04 49 00 49 02 40 02 02"), Value::array([1, 2]));
     // Of two properties with one name the last counts.
     assert_eq!(read("ff0f 6f 22 01 61 49 02 22 01 61 49 04 7b 02").get("a").unwrap().as_f64(), Some(2.0));
     // Something behind the value.

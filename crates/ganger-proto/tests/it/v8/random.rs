@@ -202,3 +202,22 @@ fn no_depth_is_too_deep() {
     assert!(to_json(value.root()).is_err());
     assert!(from_value::<serde_json::Value>(&value).is_err());
 }
+
+/// None of it may recurse, nor take its time.
+#[test]
+fn no_repetition_is_too_long() {
+    const TIMES: usize = 1_000_000;
+    let counts = [b"\xff\x0fs", &b"?\x01".repeat(TIMES)[..], b"\"\x01a"].concat();
+    assert_eq!(v8::read(&counts), Ok(Value::boxed("a")));
+    let causes = [b"\xff\x0frc", &b"?\x01".repeat(TIMES)[..], b"0."].concat();
+    assert!(v8::read(&causes).is_ok());
+    // Host objects in one another are one object, by whichever of their numbers it is named.
+    let mut hosts = [b"\xff\x0f", &b"\\\x01".repeat(TIMES)[..], b"A\xc0\x84\x3d"].concat();
+    for number in 0..TIMES as u32 {
+        hosts.push(b'^');
+        hosts.extend((0..3).map(|group| (number >> (7 * group)) as u8 | if group < 2 { 0x80 } else { 0 }));
+    }
+    hosts.extend(b"$\0\xc0\x84\x3d");
+    let value = v8::read(&hosts).unwrap();
+    assert!(value.root().at(TIMES - 1).unwrap().is_same(value.root()));
+}

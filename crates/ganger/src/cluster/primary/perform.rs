@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd};
 use ganger_proto::{
     Seq, SocketId, WorkerId,
     cluster::{self as proto, Effect, Input},
-    node::{ClusterMessage, HandleKind, Target},
+    node::{Act, ClusterMessage, HandleKind, Target},
     session::{Attachment, Order, SendErrorReason},
 };
 
@@ -28,6 +28,9 @@ impl Primary {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Send { worker, message } => {
+                    if message.act == Act::Disconnect {
+                        self.drain_lane(worker);
+                    }
                     self.post(worker, &message, None);
                 }
                 Effect::SendSocket { worker, socket, datagram, message } => {
@@ -41,7 +44,13 @@ impl Primary {
                     self.post(worker, &message, Some(attachment));
                 }
                 Effect::SendConnection { worker, seq, message, connection, pipelined } => {
-                    self.send_connection(worker, seq, &message, connection, pipelined);
+                    let connection = match &message.act {
+                        Act::NewConn { key } => self.send_on_lane(worker, key, seq, connection),
+                        _ => Some(connection),
+                    };
+                    if let Some(connection) = connection {
+                        self.send_on_channel(worker, seq, &message, connection, pipelined);
+                    }
                 }
                 Effect::Bind { socket, target, backlog } => self.bind(socket, &target, backlog),
                 Effect::Accept { socket, on } => {
@@ -94,7 +103,7 @@ impl Primary {
         }
     }
 
-    fn send_connection(
+    pub(super) fn send_on_channel(
         &mut self,
         worker: WorkerId,
         seq: Seq,

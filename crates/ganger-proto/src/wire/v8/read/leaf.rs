@@ -46,13 +46,9 @@ impl Reader<'_> {
 
     /// Where a string has to stand.
     pub(super) fn string(&mut self) -> Result<u32, Wrong> {
-        match self.input.tag()? {
-            tag::OBJECT_COUNT => {
-                self.input.varint()?;
-                self.string()
-            }
-            tag => self.string_of(tag),
-        }
+        self.skip_counts()?;
+        let tag = self.input.tag()?;
+        self.string_of(tag)
     }
 
     pub(super) fn string_of(&mut self, tag: u8) -> Result<u32, Wrong> {
@@ -116,10 +112,16 @@ impl Reader<'_> {
             match self.heap.items.get(number as usize) {
                 // An alias points further on, or to what is no alias.
                 Some(Item::Alias(inner)) => number = *inner,
-                Some(_) => return Ok(Slot::Object(number)),
+                Some(_) => break,
                 None => return Err(Wrong::Reference(claimed)),
             }
         }
+        // A long way is gone once.
+        let mut passed = claimed;
+        while let Some(Item::Alias(inner)) = self.heap.items.get_mut(passed as usize) {
+            passed = std::mem::replace(inner, number);
+        }
+        Ok(Slot::Object(number))
     }
 
     /// Bit 0 is the sign, the others are the length in bytes.
