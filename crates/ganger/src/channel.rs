@@ -1,6 +1,7 @@
 //! The IPC channel: a [`Session`](ganger_proto::Session) on its socket. Here descriptors and messages meet for the
 //! first time.
 
+mod flusher;
 mod lane;
 mod lent;
 mod link;
@@ -8,6 +9,7 @@ mod message;
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
@@ -23,8 +25,6 @@ use serde::Serialize;
 use tokio::{
     io::{Interest, Ready, unix::AsyncFd},
     runtime,
-    sync::Notify,
-    task::AbortHandle,
 };
 
 use crate::{handle::Handle, sys::watch::watch};
@@ -34,6 +34,7 @@ pub use lane::{DESCRIPTORS, Lane};
 pub use lent::ClosedBeforeReply;
 pub use message::{Message, Received, SendError};
 
+use flusher::Flusher;
 use lent::Borrowed;
 
 pub(crate) use lane::{LaneLink, Moved};
@@ -73,17 +74,8 @@ struct State {
     received: VecDeque<Received>,
     /// Answers about sockets that were lent.
     answers: VecDeque<LentMessage>,
-    /// Where this is, for those who hold sockets of the peer's.
+    /// Where this is, for the flusher and for those who hold sockets of the peer's.
     own: Weak<Shared>,
-}
-
-/// A task that stays: a new one each time would cost as much as a message.
-#[derive(Debug)]
-struct Flusher {
-    task: AbortHandle,
-    wake: Arc<Notify>,
-    /// It has been woken and is not done yet.
-    awake: bool,
 }
 
 impl Channel {
@@ -199,7 +191,7 @@ impl Channel {
             state.link.flush();
         }
         if state.link.session.wants_write() {
-            state.flush_later(&self.shared);
+            state.flush_later();
         }
         Ok(room)
     }
@@ -248,13 +240,15 @@ impl Channel {
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
         let Some(watched) = self.shared.watched() else { return false };
+        // Nobody else waits for this, so the simpler way to wait will do.
+        let readable = poll_fn(|context| watched.poll_read_ready(context));
         let ready = if flushed == Flushed::Blocked {
             tokio::select! {
-                ready = watched.readable() => ready,
+                ready = readable => ready,
                 writable = self.shared.writable() => return writable.is_some(),
             }
         } else {
-            watched.readable().await
+            readable.await
         };
         let Ok(mut ready) = ready else { return false };
         if self.buffer.is_empty() {
@@ -282,7 +276,7 @@ impl Drop for Channel {
         let mut state = self.shared.state();
         state.link.flush();
         if let Some(flusher) = state.flusher.take() {
-            flusher.task.abort();
+            flusher.abort();
         }
     }
 }
@@ -379,22 +373,15 @@ impl State {
     }
 
     /// Lets what waits be written when there is a moment.
-    fn flush_later(&mut self, shared: &Arc<Shared>) {
-        if let Some(flusher) = self.flusher.as_mut().filter(|flusher| !flusher.task.is_finished()) {
-            if !std::mem::replace(&mut flusher.awake, true) {
-                flusher.wake.notify_one();
-            }
-            return;
+    fn flush_later(&mut self) {
+        if let Some(flusher) = self.flusher.as_mut().filter(|flusher| flusher.is_alive()) {
+            return flusher.wake();
         }
-        let Ok(runtime) = runtime::Handle::try_current() else {
+        match runtime::Handle::try_current() {
+            Ok(runtime) => self.flusher = Some(Flusher::start(&runtime, self.own.clone())),
             // Without a runtime there is no later moment to wait for.
-            self.link.flush();
-            return;
-        };
-        let wake = Arc::new(Notify::new());
-        wake.notify_one();
-        let task = runtime.spawn(flush_when_woken(Arc::downgrade(shared), wake.clone())).abort_handle();
-        self.flusher = Some(Flusher { task, wake, awake: true });
+            Err(_) => drop(self.link.flush()),
+        }
     }
 
     /// One for all who wait: a number can be watched once.
@@ -405,28 +392,6 @@ impl State {
         let watched = Arc::new(watch(self.link.socket(), Interest::WRITABLE).ok()?);
         self.writable = Arc::downgrade(&watched);
         Some(watched)
-    }
-}
-
-/// Writes what waits, once whoever queued it has had its turn, until nothing does.
-async fn flush_when_woken(shared: Weak<Shared>, wake: Arc<Notify>) {
-    loop {
-        wake.notified().await;
-        // Whoever drops the channel has written what could be written.
-        while let Some(shared) = shared.upgrade() {
-            {
-                let mut state = shared.state();
-                if state.link.flush() != Flushed::Blocked {
-                    if let Some(flusher) = &mut state.flusher {
-                        flusher.awake = false;
-                    }
-                    break;
-                }
-            }
-            if shared.writable().await.is_none() {
-                return;
-            }
-        }
     }
 }
 

@@ -44,12 +44,13 @@ impl<H> Session<H> {
                 bytes.push(b'\n');
                 bytes
             }
-            Payload::Advanced(mut bytes) => {
-                if let Ok(prefix) = frames::prefix(&bytes) {
+            Payload::Advanced(mut bytes) => match frames::prefix(&bytes) {
+                Ok(prefix) => {
                     bytes.splice(..0, prefix);
+                    bytes
                 }
-                bytes
-            }
+                Err(_) => return Err(SendError::new(SendErrorReason::Unspeakable, attachment)),
+            },
         };
         self.queued += bytes.len();
         self.out.push_back(Frame { bytes, carries_handle: false, answers: 0 });

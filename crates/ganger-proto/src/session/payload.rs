@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     value::{self, FromJsonError, FromValueError, ToJsonError, ToValueError, Value},
-    wire::v8::{self, ReadError},
+    wire::{
+        json,
+        v8::{self, ReadError},
+    },
 };
 
 /// How values are written on a channel: Node's option `serialization`. Both ends have to agree; the child learns
@@ -102,7 +105,7 @@ impl Payload {
     /// What the serialization cannot carry.
     pub fn of<T: Serialize + ?Sized>(serialization: Serialization, value: &T) -> Result<Self, WriteError> {
         Ok(match serialization {
-            Serialization::Json => Self::Json(serde_json::to_string(value)?),
+            Serialization::Json => Self::Json(json::to_string(value)?),
             Serialization::Advanced => Self::Advanced(v8::write(value::to_value(value)?.root())),
         })
     }

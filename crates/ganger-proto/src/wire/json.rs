@@ -5,6 +5,8 @@
 //! reads is whole again before anybody decodes it. Lines are handed out as they lie in the read buffer;
 //! only the unfinished end of a chunk is copied.
 
+mod write;
+
 use std::borrow::Cow;
 
 use memchr::memchr;
@@ -13,6 +15,8 @@ use serde::{
     de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+pub use write::to_string;
 
 /// The longest line that is taken unless set otherwise: 64 MiB.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
@@ -76,10 +80,10 @@ impl Default for Lines {
 }
 
 /// The line as text; bytes that are not UTF-8 become U+FFFD, as in Node's `StringDecoder`.
-pub fn text(line: Cow<'_, [u8]>) -> Cow<'_, str> {
+pub fn text<'a>(line: impl Into<Cow<'a, [u8]>>) -> Cow<'a, str> {
     // What is UTF-8, as nearly all is, is told far faster than what is not is mended.
     let mend = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
-    match line {
+    match line.into() {
         Cow::Borrowed(line) => std::str::from_utf8(line).map_or_else(|_| mend(line).into(), Cow::from),
         Cow::Owned(line) => String::from_utf8(line).unwrap_or_else(|error| mend(error.as_bytes())).into(),
     }

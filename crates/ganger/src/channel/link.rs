@@ -133,22 +133,23 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 impl Link<OwnedFd> {
     /// Queues a user's message with what travels with it.
     pub(crate) fn post(&mut self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        let attachment = attachment(handle)?;
+        let attachment = handle.map(attachment).transpose()?;
         told(self.session.send(payload, attachment))
     }
 
     /// The same with a message that nobody else needs.
     pub(crate) fn post_owned(&mut self, payload: Payload, handle: Option<Handle>) -> Result<bool, SendError> {
-        let attachment = attachment(handle)?;
+        let attachment = handle.map(attachment).transpose()?;
         told(self.session.send_owned(payload, attachment))
     }
 }
 
-fn attachment(handle: Option<Handle>) -> Result<Option<Attachment<OwnedFd>>, SendError> {
-    let Some(handle) = handle else { return Ok(None) };
-    // A Node that gets such a one never takes another.
-    let Some(kind) = wire_kind(&handle) else { return Err(SendError::Unsendable { handle }) };
-    Ok(Some(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier }))
+fn attachment(handle: Handle) -> Result<Attachment<OwnedFd>, SendError> {
+    match wire_kind(&handle) {
+        Some(kind) => Ok(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier }),
+        // A Node that gets such a one never takes another.
+        None => Err(SendError::Unsendable { handle }),
+    }
 }
 
 fn told(sent: Result<Flow, session::SendError<OwnedFd>>) -> Result<bool, SendError> {
