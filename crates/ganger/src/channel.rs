@@ -155,7 +155,7 @@ impl Channel {
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
         let (payload, handle) = SendError::check(Payload::of(self.serialization(), message), handle)?;
-        self.send_payload(&payload, handle)
+        self.post(&payload, handle)
     }
 
     /// Queues a value of JavaScript's, for what serde has no words for.
@@ -164,14 +164,23 @@ impl Channel {
     /// [`SendError`].
     pub fn send_value(&self, value: &Value, handle: Option<Handle>) -> Result<bool, SendError> {
         let (payload, handle) = SendError::check(Payload::of_value(self.serialization(), value), handle)?;
-        self.send_payload(&payload, handle)
+        self.post(&payload, handle)
     }
 
-    /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused.
+    /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused, and what is
+    /// no value at all, which a Node would die of.
     ///
     /// # Errors
     /// [`SendError`].
     pub fn send_payload(&self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        if payload.check().is_err() {
+            return Err(SendError::Refused { reason: SendErrorReason::Unspeakable, handle });
+        }
+        self.post(payload, handle)
+    }
+
+    /// Queues what is known to be a value.
+    fn post(&self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
         let mut state = self.shared.state();
         // A handle shares its write with nobody.
         let alone = handle.is_some();
@@ -250,6 +259,8 @@ impl Channel {
         }
         let mut state = self.shared.state();
         state.link.receive(&mut self.buffer);
+        // Who has sent a handle says nothing more before its answer, and whoever is told of it may have much to do.
+        state.link.flush();
         // The end is announced once, perhaps with the bytes before it, so that it stays.
         if state.link.is_drained() {
             ready.clear_ready_matching(Ready::READABLE);
