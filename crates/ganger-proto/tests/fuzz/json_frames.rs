@@ -87,7 +87,9 @@ fn look(line: &str) {
             said.write(&mut again);
             assert_eq!(again, written);
             if let Ok(payload) = advanced::cluster(&message) {
-                assert_eq!(advanced::decode(&payload), Ok(Frame::Cluster(said)));
+                // What is raw JSON in it, as a number of many digits, is another text of the same value now.
+                let Ok(Frame::Cluster(said)) = advanced::decode(&payload) else { panic!("{payload:?}") };
+                assert_eq!(advanced::cluster(&said), Ok(payload));
             }
         }
         Ok(Line::Lent(message)) => {
