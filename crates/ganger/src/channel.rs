@@ -171,11 +171,15 @@ impl Channel {
         self.post(handle.is_some(), |link| link.post_owned(payload, handle))
     }
 
-    /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused.
+    /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused, and what is
+    /// no value at all, which a Node would die of.
     ///
     /// # Errors
     /// [`SendError`].
     pub fn send_payload(&self, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        if payload.check().is_err() {
+            return Err(SendError::Refused { reason: SendErrorReason::Unspeakable, handle });
+        }
         self.post(handle.is_some(), |link| link.post(payload, handle))
     }
 

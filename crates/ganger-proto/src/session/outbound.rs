@@ -1,5 +1,7 @@
 //! What goes out: messages and handles become bytes and descriptors, in Node's order.
 
+use memchr::memchr;
+
 use super::{
     Attachment, Event, Fault, Flow, Frame, HIGH_WATER_MARK, Held, MAX_RETRANSMISSIONS, Order, Payload,
     Pending, Phase, SendError, SendErrorReason, Serialization, Session, Transmit,
@@ -11,13 +13,16 @@ use crate::{
 
 impl<H> Session<H> {
     /// Queues a message, and the handle that travels with it. A payload in the other serialization is refused, and
-    /// so is an empty one without a handle.
+    /// so is an empty one without a handle, and JSON of more than one line. Whether it is a value is the
+    /// [caller's](Payload::check) to know.
     pub fn send(
         &mut self,
         payload: &Payload,
         attachment: Option<Attachment<H>>,
     ) -> Result<Flow, SendError<H>> {
-        if payload.serialization() != self.serialization() || (payload.is_empty() && attachment.is_none()) {
+        let many_lines = matches!(payload, Payload::Json(json) if memchr(b'\n', json.as_bytes()).is_some());
+        let silent = payload.is_empty() && attachment.is_none();
+        if payload.serialization() != self.serialization() || silent || many_lines {
             return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
         }
         self.queue(payload.as_bytes(), attachment)

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::{
     value::{self, FromJsonError, FromValueError, ToJsonError, ToValueError, Value},
@@ -127,7 +130,8 @@ impl Payload {
     /// If it has to be understood and is no JSON.
     pub fn of_json(serialization: Serialization, json: &str) -> Result<Self, WriteError> {
         Ok(match serialization {
-            Serialization::Json => Self::Json(json.into()),
+            // A newline in JSON is space; on the wire it is the end of a message.
+            Serialization::Json => Self::Json(json.replace('\n', " ")),
             Serialization::Advanced if json.is_empty() => Self::Advanced(Vec::new()),
             Serialization::Advanced => Self::Advanced(v8::write(value::from_json(json)?.root())),
         })
@@ -144,6 +148,19 @@ impl Payload {
     /// Whether a handle came without a message: `undefined` in Node.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
+    }
+
+    /// Whether it is one value: what is not must not be passed on, since a Node that reads it dies. A handle may come
+    /// without a message.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), ParseError> {
+        match self {
+            _ if self.is_empty() => Ok(()),
+            Self::Json(json) => Ok(serde_json::from_str::<IgnoredAny>(json).map(drop)?),
+            Self::Advanced(bytes) => Ok(v8::read(bytes).map(drop)?),
+        }
     }
 
     /// As it is on the wire.

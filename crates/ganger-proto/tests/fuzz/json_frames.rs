@@ -89,7 +89,10 @@ fn look(line: &str) {
             said.write(&mut again);
             assert_eq!(again, written);
             if let Ok(payload) = advanced::cluster(&message) {
-                assert_eq!(advanced::decode(&payload), Ok(Frame::Cluster(said)));
+                // What is raw JSON in it is as JSON.stringify writes it now: 0 for -0, fewer digits. It stays so.
+                let Ok(Frame::Cluster(said)) = advanced::decode(&payload) else { panic!("{payload:?}") };
+                let again = advanced::cluster(&said).expect("it was written once");
+                assert_eq!(advanced::decode(&again), Ok(Frame::Cluster(said)));
             }
         }
         Ok(Line::Lent(message)) => {

@@ -15,7 +15,7 @@
 use ganger_proto::{
     Payload, Serialization, Session, Value,
     node::{self, HANDLE_ACK, HandleKind, Line},
-    session::{Attachment, Event, Fault, Limits, Order},
+    session::{Attachment, Event, Fault, Limits, Order, SendErrorReason},
     wire::v8,
 };
 
@@ -132,6 +132,27 @@ fn pitfall_07_order_is_kept_around_a_handle() {
             events(&mut one);
         }
         assert_eq!(got, ["first", "second", "third"]);
+    }
+}
+
+/// A real Node dies of what is not JSON.
+#[test]
+fn pitfall_09_a_message_is_one_line() {
+    let mut session = session(Serialization::Json);
+    let lines = Payload::of_json(Serialization::Json, "[1,\n2]").expect("JSON");
+    assert!(session.send(&lines, None).is_ok());
+    assert_eq!(write(&mut session), Some((b"[1, 2]\n".to_vec(), None)));
+    for refused in ["1\n2", ""] {
+        let refused = session.send(&Payload::Json(refused.into()), None).unwrap_err();
+        assert_eq!(refused.reason, SendErrorReason::Unspeakable);
+    }
+    for (payload, is_value) in [
+        (Payload::Json("[1,2]".into()), true),
+        (Payload::Json("undefined".into()), false),
+        (Payload::Advanced(b"\xff\x0f0".into()), true),
+        (Payload::Advanced(b"\xff\x100".into()), false),
+    ] {
+        assert_eq!(payload.check().is_ok(), is_value, "{payload:?}");
     }
 }
 

@@ -189,7 +189,7 @@ fn a_listener_comes_from_node() {
 }
 
 #[test]
-fn garbage_from_a_child_is_told_and_survived() {
+fn pitfall_09_garbage_from_a_child_is_told_and_survived() {
     run(async {
         let directory = Directory::new();
         let (_child, mut channel) = child(
@@ -234,7 +234,7 @@ fn arrived(peer: &mut UnixStream) -> String {
 }
 
 #[test]
-fn what_follows_a_handle_waits_for_the_ack_and_only_acks_do_not() {
+fn pitfall_07_what_follows_a_handle_waits_for_the_ack_and_only_acks_do_not() {
     run(async {
         let (mut channel, mut peer) = by_hand();
         let (stream, _other_end) = UnixStream::pair().unwrap();
@@ -261,7 +261,7 @@ fn what_follows_a_handle_waits_for_the_ack_and_only_acks_do_not() {
 }
 
 #[test]
-fn our_copy_of_a_handle_is_closed_when_it_has_arrived() {
+fn pitfall_21_our_copy_of_a_handle_is_closed_when_it_has_arrived() {
     run(async {
         let (mut channel, mut peer) = by_hand();
         let (stream, mut other_end) = UnixStream::pair().unwrap();
@@ -279,7 +279,7 @@ fn our_copy_of_a_handle_is_closed_when_it_has_arrived() {
 }
 
 #[test]
-fn a_full_channel_says_so_and_loses_nothing() {
+fn pitfall_19_a_full_channel_says_so_and_loses_nothing() {
     run(async {
         let (mut channel, peer) = by_hand();
         let line = "x".repeat(10_000);
