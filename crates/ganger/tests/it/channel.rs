@@ -321,3 +321,25 @@ fn a_refused_handle_comes_back() {
         assert_eq!(text, "whole");
     });
 }
+
+#[test]
+fn the_peer_sees_the_end_while_the_channel_is_still_held() {
+    run(async {
+        let (mut channel, mut peer) = by_hand();
+        channel.send("last").unwrap();
+        channel.disconnect();
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\"last\"\n");
+        assert!(channel.recv().await.is_none());
+
+        // What is not acknowledged is waited for.
+        let (mut channel, mut peer) = by_hand();
+        channel.send_with("handle", Some(UnixStream::pair().unwrap().0.into())).unwrap();
+        channel.disconnect();
+        arrived(&mut peer);
+        peer.write_all(b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n").unwrap();
+        assert!(channel.recv().await.is_none());
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
