@@ -250,6 +250,8 @@ impl Channel {
         }
         let mut state = self.shared.state();
         state.link.receive(&mut self.buffer);
+        // Whoever gets a handle may be long with it, and its sender waits for the ACK.
+        state.link.flush();
         // The end is announced once, perhaps with the bytes before it, so that it stays.
         if state.link.is_drained() {
             ready.clear_ready_matching(Ready::READABLE);
