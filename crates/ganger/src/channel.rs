@@ -271,7 +271,9 @@ impl Channel {
 
     /// Ends the channel when all that was sent is delivered; [`Channel::recv`] then returns what is left.
     pub fn disconnect(&mut self) {
-        self.shared.state().link.session.disconnect();
+        let mut state = self.shared.state();
+        state.link.session.disconnect();
+        state.link.flush();
     }
 }
 
@@ -323,7 +325,11 @@ impl State {
                 return Poll::Ready(Some(received));
             }
         }
-        if self.has_ended() { Poll::Ready(None) } else { Poll::Pending }
+        if self.has_ended() {
+            self.link.close_if_ended();
+            return Poll::Ready(None);
+        }
+        Poll::Pending
     }
 
     /// Keeps all that the session has to say, for who waits for something else.

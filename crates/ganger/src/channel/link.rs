@@ -126,7 +126,16 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
                 Err(_) => self.broken = true,
             }
         }
+        self.close_if_ended();
         if self.broken { Flushed::Broken } else { Flushed::All }
+    }
+
+    /// Lets the peer see the end, once there is nothing left to say; whoever owns this may keep it for long.
+    pub(crate) fn close_if_ended(&self) {
+        if self.session.wants_close() {
+            // Fails if the peer was first.
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
 };
 
 use ganger::{
@@ -319,5 +322,40 @@ fn a_refused_handle_comes_back() {
         let mut text = String::new();
         other_end.read_to_string(&mut text).unwrap();
         assert_eq!(text, "whole");
+    });
+}
+
+#[test]
+fn the_peer_sees_the_end_while_the_channel_is_still_held() {
+    run(async {
+        let (mut channel, mut peer) = by_hand();
+        channel.send("last").unwrap();
+        channel.disconnect();
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\"last\"\n");
+        assert!(channel.recv().await.is_none());
+
+        // What is not acknowledged is waited for.
+        let (mut channel, mut peer) = by_hand();
+        channel.send_with("handle", Some(UnixStream::pair().unwrap().0.into())).unwrap();
+        channel.disconnect();
+        arrived(&mut peer);
+        peer.write_all(b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n").unwrap();
+        assert!(channel.recv().await.is_none());
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_handle_is_acknowledged_before_anybody_works_with_it() {
+    run(async {
+        let (mut channel, mut peer) = by_hand();
+        let (stream, _other_end) = UnixStream::pair().unwrap();
+        let line = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\"}\n";
+        assert_eq!(socket::send(peer.as_fd(), line, Some(stream.as_fd())).unwrap(), line.len());
+        let Some(Received::Message(message)) = channel.recv().await else { panic!("no message") };
+        assert!(message.handle.is_some());
+        assert_eq!(arrived(&mut peer), "{\"cmd\":\"NODE_HANDLE_ACK\"}\n");
     });
 }
