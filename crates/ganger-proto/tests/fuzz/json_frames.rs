@@ -26,7 +26,7 @@ pub(crate) fn check(data: &[u8]) {
     assert!(end.is_err() || taken + pending == stream.len(), "every byte is somewhere");
     for line in lines {
         assert!(line.len() <= LIMIT);
-        look(&json::text(line.as_slice().into()));
+        look(&json::text(line.as_slice()));
     }
 }
 
@@ -72,7 +72,7 @@ fn look(line: &str) {
             if let Ok(kind) = kind {
                 let mut written = Vec::new();
                 node::write_handle(&mut written, &kind, message);
-                let written = json::text(written.as_slice().into());
+                let written = json::text(written.as_slice());
                 assert_eq!(node::decode(&written), Ok(Line::Handle { kind: Ok(kind), message }));
             }
         }
@@ -82,7 +82,7 @@ fn look(line: &str) {
             message.write(&mut written);
             assert!(!written.contains(&b'\n'), "a message is one line");
             // Node writes no backlog for UDP, whatever a peer may say.
-            let Ok(Line::Cluster(said)) = node::decode(&json::text(written.as_slice().into())) else {
+            let Ok(Line::Cluster(said)) = node::decode(&json::text(written.as_slice())) else {
                 panic!("{written:?}")
             };
             let mut again = Vec::new();
@@ -99,7 +99,7 @@ fn look(line: &str) {
             assert!(is_valid);
             let mut written = Vec::new();
             message.write(&mut written);
-            assert_eq!(node::decode(&json::text(written.as_slice().into())), Ok(Line::Lent(message)));
+            assert_eq!(node::decode(&json::text(written.as_slice())), Ok(Line::Lent(message)));
         }
         Ok(Line::HandleAck | Line::HandleNack | Line::Other) => assert!(is_valid),
         Err(bad) => assert!(!is_valid && line.starts_with(&bad.start)),
