@@ -125,7 +125,8 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
     Ok(match &*cmd {
         "NODE_HANDLE" => Line::Handle {
             kind: HandleKind::read(&fields),
-            message: fields.raw(Field::Msg).map_or("", RawValue::get),
+            // `null` is a message like any other.
+            message: fields.0[Field::Msg as usize].map_or("", RawValue::get),
         },
         "NODE_HANDLE_ACK" => Line::HandleAck,
         "NODE_HANDLE_NACK" => Line::HandleNack,
@@ -297,6 +298,7 @@ mod tests {
             "\"s\"",
             r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"s","key":"4:127.0.0.1:0"}"#,
         );
+        check(HandleKind::NetServer, "null", r#"{"cmd":"NODE_HANDLE","type":"net.Server","msg":null}"#);
         check(
             HandleKind::DgramSocket { v6: false },
             "",
