@@ -158,7 +158,7 @@ impl Channel {
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
         let (payload, handle) = SendError::check(Payload::of(self.shared.serialization, message), handle)?;
-        self.post(handle.is_some(), |link| link.post_owned(payload, handle))
+        self.post(handle, |link, handle| link.post_owned(payload, handle))
     }
 
     /// Queues a value of JavaScript's, for what serde has no words for.
@@ -168,7 +168,7 @@ impl Channel {
     pub fn send_value(&self, value: &Value, handle: Option<Handle>) -> Result<bool, SendError> {
         let (payload, handle) =
             SendError::check(Payload::of_value(self.shared.serialization, value), handle)?;
-        self.post(handle.is_some(), |link| link.post_owned(payload, handle))
+        self.post(handle, |link, handle| link.post_owned(payload, handle))
     }
 
     /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused, and what is
@@ -180,17 +180,21 @@ impl Channel {
         if payload.check().is_err() {
             return Err(SendError::Refused { reason: SendErrorReason::Unspeakable, handle });
         }
-        self.post(handle.is_some(), |link| link.post(payload, handle))
+        self.post(handle, |link, handle| link.post(payload, handle))
     }
 
-    /// A handle shares its write with nobody, so it need not wait for others: it is `alone`.
     fn post(
         &self,
-        alone: bool,
-        post: impl FnOnce(&mut Link<OwnedFd>) -> Result<bool, SendError>,
+        mut handle: Option<Handle>,
+        post: impl FnOnce(&mut Link<OwnedFd>, Option<Handle>) -> Result<bool, SendError>,
     ) -> Result<bool, SendError> {
+        // A handle shares its write with nobody, so it need not wait for others.
+        let alone = handle.is_some();
+        // What goes on to somebody else is here no more. The lease may be one of this very channel's, and so is not given
+        // back while its state is held.
+        let _lease = handle.as_mut().and_then(Handle::take_lease);
         let mut state = self.shared.state();
-        let room = post(&mut state.link)?;
+        let room = post(&mut state.link, handle)?;
         if alone || state.link.session.queued() >= AT_ONCE {
             state.link.flush();
         }

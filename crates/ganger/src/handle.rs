@@ -75,6 +75,11 @@ impl Handle {
         }
     }
 
+    /// Dropped, it tells the lender.
+    pub(crate) fn take_lease(&mut self) -> Option<Box<dyn Lease>> {
+        self.lease.take()
+    }
+
     pub(crate) fn lent_by(mut self, server: String, lease: Box<dyn Lease>) -> Self {
         self.server = Some(server);
         self.lease = Some(lease);
