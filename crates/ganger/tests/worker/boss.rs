@@ -3,7 +3,7 @@
 use std::{env, fmt};
 
 use ganger::{
-    Channel, WorkerId,
+    Channel, Serialization, WorkerId,
     channel::Received,
     cluster::{Event, Policy, Primary, Settings},
     process::{Child, Command, Stdio},
@@ -88,6 +88,10 @@ impl Drop for Boss {
 impl Boss {
     /// A primary whose workers are this program, with these arguments.
     pub(crate) fn new(under: Under, args: &[&str]) -> Self {
+        Self::with_serialization(under, Serialization::Json, args)
+    }
+
+    pub(crate) fn with_serialization(under: Under, serialization: Serialization, args: &[&str]) -> Self {
         let (commands, commanded) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::unbounded_channel();
         let directory = Directory::new();
@@ -96,6 +100,7 @@ impl Boss {
                 let mut settings = Settings::new(env::current_exe().unwrap());
                 settings.args = args.iter().map(Into::into).collect();
                 settings.policy = under.policy();
+                settings.serialization = serialization;
                 settings.lane = under != Under::WithoutLane;
                 tokio::spawn(ganger(Primary::new(settings).unwrap(), commanded, sender));
                 None
@@ -105,6 +110,7 @@ impl Boss {
                 let mut command = Command::new(node(major));
                 command.arg(script).arg(env::current_exe().unwrap()).args(args).guarded(true);
                 command.stdio([Stdio::Ignore, Stdio::Inherit, Stdio::Inherit, Stdio::Ipc]);
+                command.env("SERIALIZATION", serialization.name());
                 command
                     .env("NODE_CLUSTER_SCHED_POLICY", if policy == Policy::Shared { "none" } else { "rr" });
                 let mut child = command.spawn().unwrap();
@@ -259,7 +265,9 @@ const NODE_PRIMARY: &str = "
     const cluster = require('node:cluster');
     const [execPath, ...args] = process.argv.slice(2);
     process.execPath = execPath;
-    const setArgs = ([exec, ...args]) => cluster.setupPrimary({ exec, args, execArgv: [] });
+    const setArgs = ([exec, ...args]) => {
+      cluster.setupPrimary({ exec, args, execArgv: [], serialization: process.env.SERIALIZATION });
+    };
     setArgs(args);
 
     const where = ({ address, port }) => port === -1 ? address : address ? `${address}:${port}` : `:${port}`;

@@ -3,6 +3,7 @@
 use std::env;
 
 use ganger::{
+    Serialization,
     cluster::Policy,
     process::{Command, Stdio},
 };
@@ -21,6 +22,7 @@ use crate::{
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "messages", messages_go_both_ways);
+    trial_everywhere(trials, "test-cluster-advanced-serialization", all_that_is_said_is_advanced);
     trial_everywhere(trials, "listening", it_listens_where_it_says);
     trial_everywhere(trials, "address in use", an_address_in_use_is_an_error);
     trial_everywhere(trials, "path", a_path_is_served);
@@ -47,6 +49,19 @@ async fn messages_go_both_ways(under: Under) {
     assert_eq!(boss.ask(worker, json!(["echo", { "text": text, "n": [1.5, true] }])).await["text"], text);
     let big = "é".repeat(400_000);
     assert!(boss.ask(worker, json!(["echo", big])).await == big.as_str());
+}
+
+/// The cluster's own messages among it.
+async fn all_that_is_said_is_advanced(under: Under) {
+    let mut boss = Boss::with_serialization(under, Serialization::Advanced, &["remote"]);
+    let (worker, address) = boss.fork_serving("127.0.0.1:0").await;
+    let message = json!({ "text": "é 日本 \u{1f600}", "n": [1.5, true, null] });
+    assert_eq!(boss.ask(worker, json!(["echo", message])).await, message);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    assert_eq!(exchange(&mut client, "x").await, "1 x");
+    drop(client);
+    boss.disconnect(worker);
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
 }
 
 async fn it_listens_where_it_says(under: Under) {

@@ -1,6 +1,7 @@
 //! A worker's life, as events tell it.
 
 use ganger::{
+    Serialization,
     cluster::{Event, Primary, Settings, WorkerFault},
     process::Exit,
 };
@@ -11,6 +12,7 @@ use crate::support::{Directory, Gang, NODE, POLICIES, ask, exchange, node, run, 
 
 on_each_node! {
     events_come_in_order: "events",
+    an_object_may_hold_itself: "test-cluster-advanced-serialization",
     a_worker_may_leave_of_its_own_accord: "worker.disconnect() in the worker",
     a_worker_finishes_its_connections: "worker.disconnect() in the primary",
 }
@@ -46,6 +48,40 @@ async fn events_come_in_order(major: &str) {
         assert_eq!((worker, exit, exited_after_disconnect), (forked, Exit::Code(0), true));
 
         assert_eq!(gang.fork().await.id.0, 2, "a number is never used again");
+    }
+}
+
+/// In the other serialization, which the cluster speaks as well then.
+async fn an_object_may_hold_itself(major: &str) {
+    for policy in POLICIES {
+        let directory = Directory::new();
+        let mut settings = directory.workers(
+            major,
+            policy,
+            "const circular = { map: new Map([['key', 1n]]) };
+             circular.circular = circular;
+             process.on('message', (message) => process.send({ ...message, circular }));
+             require('node:net').createServer((socket) => socket.end('served')).listen(0, '127.0.0.1');",
+        );
+        settings.serialization = Serialization::Advanced;
+        let mut gang = Gang::new(settings);
+        let (worker, address) = gang.fork_listening().await;
+        assert_eq!(ask(address).await, "served");
+        gang.send(worker.id, json!({ "text": "é" })).await;
+        let value = gang
+            .find(|event| match event {
+                Event::Message { message, .. } => Some(message.value().unwrap()),
+                _ => None,
+            })
+            .await;
+        let circular = value.get("circular").unwrap();
+        assert!(
+            circular.get("circular").unwrap().is_same(circular)
+                && circular.get("map").unwrap().pairs().is_some()
+        );
+        assert_eq!(value.get("text").and_then(|text| text.as_str()), Some("é"));
+        gang.disconnect(worker.id).await;
+        assert_eq!(gang.exit().await, (worker.id, Exit::Code(0), true));
     }
 }
 
