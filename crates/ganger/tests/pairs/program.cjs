@@ -135,7 +135,8 @@ const takeServer = (open = (server) => server) => async (line) => {
 };
 
 const giveSocket = (where) => async (line) => {
-  const { server, client, accepted } = await pair(where);
+  // Unless it is paused, Node reads on, for nobody, until the socket has arrived.
+  const { server, client, accepted } = await pair(where, { pauseOnConnect: true });
   server.close();
   await line.say('socket', accepted);
   await read(client, 'hello');

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::{
-    lane, part,
+    handle, lane, part,
     support::{self, Directory, node},
 };
 
@@ -118,7 +118,8 @@ const fork = (part, args = [], options = {}) => child_process.fork('unused.js', 
 
 /// What a child does, as a script.
 fn script(part: &str) -> &'static str {
-    PARTS.iter().find(|(name, _)| *name == part).unwrap_or_else(|| panic!("no such part: {part}")).1
+    let parts = PARTS.iter().chain(handle::part::PARTS);
+    { parts }.find(|(name, _)| *name == part).unwrap_or_else(|| panic!("no such part: {part}")).1
 }
 
 /// The same, in Rust.
@@ -265,7 +266,7 @@ async fn act(part: &str, mut parent: Channel) {
             parent.send(&(exit.to_string() != "exit code 0")).unwrap();
             leave(parent).await;
         }
-        other => panic!("no such part: {other:?}"),
+        other => handle::part::act(other, parent).await,
     }
 }
 

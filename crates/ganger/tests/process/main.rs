@@ -7,6 +7,7 @@
 mod blocking;
 mod exec;
 mod fork;
+mod handle;
 mod ipc;
 mod kid;
 mod lane;
@@ -38,6 +39,7 @@ fn main() {
         streams::trials(),
         fork::trials(),
         ipc::trials(),
+        handle::trials(),
         lane::trials(),
         oracle::trials(),
         stress::trials(),

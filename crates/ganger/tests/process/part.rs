@@ -10,7 +10,7 @@ use ganger::process::{Command, Stdio, exec_sync, spawn_sync};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::io::AsyncReadExt;
 
-use crate::{kid, other_user, stress};
+use crate::{handle::listen_fd, kid, other_user, stress};
 
 /// Says the part.
 pub(crate) const VARIABLE: &str = "GANGER_TEST_PART";
@@ -52,6 +52,8 @@ pub(crate) fn play(part: &str) {
         "where am I" => print!("{}", env::current_exe().unwrap().display()),
         "refused" => other_user::refused(),
         "stress" => stress::play(),
+        "listen and leave" => listen_fd::listen_and_leave(),
+        "serve one on descriptor 3" => listen_fd::serve_one(),
         other => panic!("no such part: {other:?}"),
     }
 }
