@@ -343,6 +343,9 @@ pub(crate) async fn message_of(child: &mut Child) -> Value {
 /// A copy of a program under another name.
 pub(crate) fn copy_of(program: PathBuf, directory: &Directory, name: &str) -> PathBuf {
     let copy = directory.path(name);
-    std::fs::copy(program, &copy).unwrap();
+    // Not here: a child that another test starts meanwhile would have it open for writing for a moment, and what is
+    // written cannot be executed.
+    let status = ganger::spawn_sync("cp", [program.as_os_str(), copy.as_os_str()]).unwrap();
+    assert_eq!(status.exit.to_string(), "exit code 0");
     copy
 }
