@@ -1,4 +1,4 @@
-//! What catches who implements Node's channel, by the numbers of our reference, as far as it takes no system:
+//! What catches who implements Node's channel, each under a number of its own, as far as it takes no system:
 //!
 //! ```text
 //!   2 messages have no boundaries    10 JSON as JavaScript has it

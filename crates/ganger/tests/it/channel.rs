@@ -23,14 +23,15 @@ use tokio::{
 use crate::support::{Directory, NODE, ask, node, read, run};
 
 /// A Node that runs a script at the other end of a channel.
-fn child(directory: &Directory, major: &str, script: &str) -> (Child, Channel) {
+pub(crate) fn child(directory: &Directory, major: &str, script: &str) -> (Child, Channel) {
     let script = directory.write("child.js", script);
     let mut child = Command::fork(script).exec_path(node(major)).guarded(true).spawn().unwrap();
     let channel = child.take_channel().unwrap();
     (child, channel)
 }
 
-async fn message(channel: &mut Channel) -> Value {
+/// The next message.
+pub(crate) async fn message(channel: &mut Channel) -> Value {
     match channel.recv().await {
         Some(Received::Message(message)) => message.parse().unwrap(),
         other => panic!("{other:?}"),

@@ -1,5 +1,5 @@
-//! What catches who implements Node's channel, by the numbers of our reference, with real sockets and a real Node; what
-//! takes no system is in `ganger-proto/tests/it`. Some numbers are checked where they belong:
+//! What catches who implements Node's channel, each under a number of its own, with real sockets and a real Node; what
+//! takes no system is in `ganger-proto/tests/it`, under the same numbers. Some are checked where they belong:
 //!
 //! ```text
 //!   13 signals of a child        sys::spawn::tests
@@ -20,29 +20,17 @@ use std::{io::Write, net::TcpListener, os::unix::net::UnixStream};
 use ganger::{
     Channel,
     channel::{Received, SendError, SendErrorReason},
-    process::{Child, Command, Exit, Stdio},
+    process::{Command, Exit, Stdio},
     sys::socket,
 };
 use ganger_proto::{Payload, Serialization, node::CHANNEL_FD};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::by_hand::{NACK, Peer};
-use crate::support::{Directory, NODE, ask, node, read, run};
-
-/// A Node that runs a script at the other end of a channel.
-fn child(directory: &Directory, major: &str, script: &str) -> (Child, Channel) {
-    let script = directory.write("child.js", script);
-    let mut child = Command::fork(script).exec_path(node(major)).guarded(true).spawn().unwrap();
-    let channel = child.take_channel().unwrap();
-    (child, channel)
-}
-
-async fn message(channel: &mut Channel) -> Value {
-    match channel.recv().await {
-        Some(Received::Message(message)) => message.parse().unwrap(),
-        other => panic!("{other:?}"),
-    }
-}
+use crate::{
+    channel::{child, message},
+    support::{Directory, NODE, ask, node, read, run},
+};
 
 on_each_node! {
     pitfall_04_a_listener_does_not_freeze_its_receiver: "listeners do not block",
