@@ -119,6 +119,16 @@ impl Directory {
 pub(crate) struct Gang {
     calls: mpsc::UnboundedSender<Call>,
     events: mpsc::UnboundedReceiver<Event>,
+    /// What happened so far, for whoever wonders why a test failed.
+    log: Vec<String>,
+}
+
+impl Drop for Gang {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("so far:\n{}", self.log.join("\n"));
+        }
+    }
 }
 
 type Call = Box<dyn FnOnce(&mut Primary) + Send>;
@@ -142,7 +152,6 @@ impl Gang {
             loop {
                 tokio::select! {
                     event = primary.0.event() => {
-                        println!("{:.300}", format!("{event:?}"));
                         if sender.send(event).is_err() {
                             return;
                         }
@@ -154,7 +163,7 @@ impl Gang {
                 }
             }
         });
-        Self { calls, events }
+        Self { calls, events, log: Vec::new() }
     }
 
     /// Does something with the primary.
@@ -191,7 +200,9 @@ impl Gang {
     }
 
     pub(crate) async fn event(&mut self) -> Event {
-        self.events.recv().await.unwrap()
+        let event = self.events.recv().await.expect("the primary has ended");
+        self.log.push(format!("{:.300}", format!("{event:?}")));
+        event
     }
 
     /// The first event that is wanted; those before it are not.

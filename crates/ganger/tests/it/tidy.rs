@@ -183,6 +183,22 @@ fn conformance_is_no_mere_claim() {
     check("no test has this name", &missing);
 }
 
+/// And what is checked is said.
+#[test]
+fn conformance_is_complete() {
+    let page = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let quoted = |line: &str| -> Vec<String> {
+        let names = line.split('"').skip(1).step_by(2).filter(|text| {
+            text.strip_prefix("test-").is_some_and(|rest| rest.contains('-') && !rest.contains(' '))
+        });
+        names.map(|name| format!("| {name} |")).collect()
+    };
+    let mut tests = files("tests");
+    tests.retain(|(name, _)| !name.ends_with("it/tidy.rs"));
+    let wrong = lines(&tests, |_, line| quoted(line).iter().any(|row| !page.contains(row)));
+    check("docs/conformance.md does not have this name", &wrong);
+}
+
 #[test]
 fn the_changelog_has_the_version() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();

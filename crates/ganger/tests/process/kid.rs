@@ -1,6 +1,6 @@
 //! Children with a channel, in Node and in Rust, that do the same.
 
-use std::{env, fmt, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use ganger::{
     Channel,
@@ -11,25 +11,13 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::{
-    handle, lane, part,
-    support::{self, Directory, node},
+    handle, lane, part, rows,
+    support::{Directory, node},
 };
 
-/// Who the child is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kid {
-    Rust,
-    Node(&'static str),
-}
-
-/// The releases of Node.
-pub(crate) const NODES: [&str; 5] = ["18", "20", "22", "24", "26"];
+pub(crate) use crate::rows::{Kid, NODES, rows};
 
 impl Kid {
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        NODES.into_iter().map(Self::Node).chain([Self::Rust])
-    }
-
     /// A fork of this one in a part of [`PARTS`].
     pub(crate) fn command(self, directory: &Directory, part: &str) -> Command {
         match self {
@@ -47,69 +35,14 @@ impl Kid {
     }
 }
 
-impl fmt::Display for Kid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rust => f.write_str("a Rust child"),
-            Self::Node(major) => write!(f, "a child of Node {major}"),
-        }
-    }
-}
-
-/// The test of a row with a Rust parent and every child.
-pub(crate) fn rows<F: Future<Output = ()> + 'static>(name: &str, test: fn(Kid) -> F) -> Vec<Trial> {
-    let trial = |kid: Kid| {
-        let feature = name.to_owned();
-        Trial::test(format!("{name} with {kid}"), move || {
-            support::run(test(kid));
-            if let Kid::Node(major) = kid {
-                support::passed(&feature, major);
-            }
-            Ok(())
-        })
-    };
-    Kid::all().map(trial).collect()
-}
-
 /// The test of a row with a Node parent and a Rust child. The script finds `fork(part, args, options)`, and ends with
 /// exit code 0 if all is as it should be.
 pub(crate) fn rows_under_node(name: &str, script: &'static str) -> Vec<Trial> {
-    let trial = |major: &'static str| {
-        let feature = format!("{name} (Rust child)");
-        Trial::test(format!("{name} with a Rust child under Node {major}"), move || {
-            support::run(async {
-                let directory = Directory::new();
-                let script = directory.write("parent.js", &format!("{FORK}\n{script}"));
-                let mut command = Command::new(node(major));
-                command.arg(script).env("RUST", env::current_exe().unwrap()).env("PART", part::VARIABLE);
-                command.kill_group(true).kill_on_drop(true);
-                if let Err(error) = command.exec().await {
-                    panic!("{error}\n{}", error.stdout);
-                }
-            });
-            support::passed(&feature, major);
-            Ok(())
-        })
-    };
-    NODES.into_iter().map(trial).collect()
+    rows::rows_under_node(name, FORK, &[("PART", part::VARIABLE)], script)
 }
 
-/// `mustCall` counts as Node's own tests do: what was not called is a failure.
 const FORK: &str = r"
-const assert = require('assert');
 const child_process = require('child_process');
-const pending = new Set();
-const mustCall = (f = () => {}, times = 1) => {
-  const call = { times, where: new Error('must have been called') };
-  pending.add(call);
-  return (...args) => {
-    if (--call.times === 0) pending.delete(call);
-    assert(call.times >= 0, 'called too often');
-    return f(...args);
-  };
-};
-const mustNotCall = (what) => (...args) => assert.fail(`${what}: ${JSON.stringify(args)}`);
-process.on('exit', (code) => { for (const call of code ? [] : pending) { console.error(call.where); process.exitCode = 1; } });
 const fork = (part, args = [], options = {}) => child_process.fork('unused.js', args, {
   execPath: process.env.RUST, execArgv: [], ...options,
   env: { ...process.env, ...options.env, [process.env.PART]: `kid ${part}` },

@@ -14,6 +14,8 @@ mod lane;
 mod oracle;
 mod other_user;
 mod part;
+#[path = "../support/rows.rs"]
+mod rows;
 mod spawn;
 mod stdio;
 mod streams;
