@@ -103,7 +103,6 @@ fn start(options: &Run, program: Program, reporter: &Reporter) -> Result<Guard> 
     config.workers = count;
     config.stop_timeout = options.stop_timeout;
     config.restart_limit = options.restart_limit.0;
-    config.channel = settings.channel;
     config.seed = seed();
 
     reporter.report(&Event::Starting {

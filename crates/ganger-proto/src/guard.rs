@@ -134,7 +134,7 @@ impl Guard {
     /// Something happened.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::Started { slot, worker } => self.handle_started(now, slot, worker),
+            Input::Started { slot, worker, channel } => self.handle_started(now, slot, worker, channel),
             Input::StartFailed { slot, error } => self.handle_start_failed(now, slot, error),
             Input::Online(worker) => {
                 if let Some(ward) = self.wards.get_mut(&worker) {
@@ -201,7 +201,7 @@ impl Guard {
         }
     }
 
-    fn handle_started(&mut self, now: Time, slot: Slot, worker: WorkerId) {
+    fn handle_started(&mut self, now: Time, slot: Slot, worker: WorkerId, channel_open: bool) {
         let place = &mut self.slots[slot.0 as usize];
         place.starting = false;
         place.occupant = Some(worker);
@@ -214,7 +214,7 @@ impl Guard {
             started: now,
             ready: None,
             online: false,
-            channel_open: self.config.channel,
+            channel_open,
             silent_since: None,
             leaving: None,
             cause: None,

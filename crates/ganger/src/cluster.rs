@@ -8,6 +8,7 @@
 //! could.
 
 pub(crate) mod environment;
+mod group;
 mod listener;
 mod orphans;
 mod primary;
@@ -30,6 +31,7 @@ use crate::{
 
 pub use environment::inherited_policy;
 pub use ganger_proto::cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState};
+pub use group::Group;
 pub use listener::{Connection, Listener};
 pub use primary::Primary;
 pub use worker::{ListenAddress, Worker};
@@ -63,15 +65,17 @@ pub struct Settings {
     pub name: String,
     /// How many slots there are meant to be, for `GANGER_WORKERS`. Default: 1.
     pub workers: u32,
+    /// Workers of several programs side by side on the same ports. Each says for itself what it runs and in how many
+    /// workers, in place of what is said of a program and of `workers` above. Default: none.
+    pub groups: Vec<Group>,
 }
 
 impl Settings {
     /// Workers that run `program` without arguments.
     pub fn new(program: impl Into<OsString>) -> Self {
         let program = program.into();
-        let name = std::path::Path::new(&program).file_name().unwrap_or_default();
         Self {
-            name: name.to_string_lossy().into_owned(),
+            name: group::file_name(&program),
             program,
             args: Vec::new(),
             env: Vec::new(),
@@ -82,6 +86,7 @@ impl Settings {
             lane: true,
             output: Stdio::Inherit,
             workers: 1,
+            groups: Vec::new(),
         }
     }
 
@@ -106,6 +111,8 @@ pub struct WorkerInfo {
     pub generation: Generation,
     /// Its process.
     pub pid: i32,
+    /// Which of [`Settings::groups`] it belongs to; 0 where there are none.
+    pub group: usize,
 }
 
 /// What happens in a cluster, in Node's words and order.

@@ -238,7 +238,7 @@ impl Guard {
                 if let Some(output) = &self.output {
                     output.pass(worker, slot, streams);
                 }
-                Input::Started { slot, worker }
+                Input::Started { slot, worker, channel: self.primary.has_channel(worker) }
             }
             Err(error) => Input::StartFailed { slot, error: error.to_string() },
         };

@@ -20,8 +20,6 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Above this many restarts they are spaced. `None` = no limit. Default: 60 in 60 s.
     pub restart_limit: Option<Limit>,
-    /// Whether workers have a channel, and so can be asked to leave. Default: true.
-    pub channel: bool,
     /// Where the jitter of pauses comes from.
     pub seed: u64,
 }
@@ -34,7 +32,6 @@ impl Default for Config {
             stop_timeout: Duration::from_secs(25),
             drain_timeout: Duration::from_secs(60),
             restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),
-            channel: true,
             seed: 0,
         }
     }

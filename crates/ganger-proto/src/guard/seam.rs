@@ -14,6 +14,8 @@ pub enum Input {
         slot: Slot,
         /// The new worker in it.
         worker: WorkerId,
+        /// Whether it has a channel, and so can be asked to leave.
+        channel: bool,
     },
     /// [`Action::Start`] could not be done.
     StartFailed {

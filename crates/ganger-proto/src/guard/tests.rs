@@ -6,6 +6,8 @@ struct Gang {
     guard: Guard,
     now: Time,
     next: u32,
+    /// Whether the workers have a channel.
+    channel: bool,
     /// What was asked for, notices apart.
     done: Vec<Action>,
     notices: Vec<Notice>,
@@ -13,9 +15,13 @@ struct Gang {
 
 impl Gang {
     fn new(config: Config) -> Self {
+        Self::start(config, true)
+    }
+
+    fn start(config: Config, channel: bool) -> Self {
         let now = Time::from_zero(Duration::from_secs(1000));
         let guard = Guard::new(now, config);
-        let mut gang = Self { guard, now, next: 0, done: Vec::new(), notices: Vec::new() };
+        let mut gang = Self { guard, now, next: 0, channel, done: Vec::new(), notices: Vec::new() };
         gang.obey();
         gang
     }
@@ -40,7 +46,7 @@ impl Gang {
                     self.next += 1;
                     let worker = WorkerId(self.next);
                     self.done.push(action);
-                    self.guard.handle(self.now, Input::Started { slot, worker });
+                    self.guard.handle(self.now, Input::Started { slot, worker, channel: self.channel });
                 }
                 Action::Notice(notice) => self.notices.push(notice),
                 Action::ReplacementsDue(_) => {}
@@ -196,7 +202,7 @@ fn a_second_stop_kills() {
 
 #[test]
 fn programs_without_a_channel_are_signalled_at_once() {
-    let mut gang = Gang::new(Config { channel: false, ..Config::default() });
+    let mut gang = Gang::start(Config::default(), false);
     gang.pass(Duration::from_secs(31));
     gang.clear();
     gang.hear(Input::Stop);

@@ -4,7 +4,7 @@ use std::{env::VarError, ffi::OsString};
 
 use ganger_proto::{Slot, WorkerId, cluster::Policy, node};
 
-use super::Settings;
+use super::{Settings, group::Launch};
 use crate::ipc::LANE_FD;
 
 /// The gang's name.
@@ -47,21 +47,26 @@ pub(crate) const OWN: [&str; 10] = [
 ];
 
 /// The variables of one worker.
-pub(super) fn of_worker(settings: &Settings, worker: WorkerId, slot: Slot) -> Vec<(OsString, OsString)> {
+pub(super) fn of_worker(
+    settings: &Settings,
+    launch: &Launch<'_>,
+    worker: WorkerId,
+    slot: Slot,
+) -> Vec<(OsString, OsString)> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let name = &settings.name;
     let mut env: Vec<(&str, String)> = vec![
         (NAME, name.clone()),
         (SLOT, slot.to_string()),
-        (WORKERS, settings.workers.to_string()),
+        (WORKERS, settings.slots().to_string()),
         (ID, format!("{host}/{name}/{slot}/{worker}")),
         (ROLE, "worker".into()),
         (node::APP_INSTANCE, slot.to_string()),
     ];
-    if settings.channel {
+    if launch.channel {
         env.push((node::UNIQUE_ID, worker.to_string()));
     }
     let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
     // What the user sets stands above what we set.
-    env.chain(settings.env.iter().cloned()).collect()
+    env.chain(settings.env.iter().chain(launch.env).cloned()).collect()
 }

@@ -210,12 +210,13 @@ impl Primary {
         self.fork_in(free, Generation::default())
     }
 
-    /// Starts a worker of a generation in a slot.
+    /// Starts a worker of a generation in a slot: of the slot's group, where there are [groups](Settings::groups).
     ///
     /// # Errors
     /// If its process cannot be started; then there is no new worker.
     pub fn fork_in(&mut self, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
-        let id = self.machine.fork(slot, generation, self.settings.channel);
+        let channel = self.settings.launch(slot).channel;
+        let id = self.machine.fork(slot, generation, channel);
         match self.start(id, slot, generation) {
             Ok(info) => {
                 self.events.push_back(Event::Fork { worker: info });
@@ -230,24 +231,25 @@ impl Primary {
 
     fn start(&mut self, id: WorkerId, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
         let settings = &self.settings;
-        let mut command = Command::new(settings.program.clone());
-        command.args(settings.args.iter().cloned());
+        let launch = settings.launch(slot);
+        let mut command = Command::new(launch.program);
+        command.args(launch.args.iter().cloned());
         command.guarded(true).stdin(Stdio::Inherit);
         command.stdout(settings.output.clone()).stderr(settings.output.clone());
-        if settings.channel {
-            command.descriptor(CHANNEL, Stdio::Ipc).serialization(settings.serialization);
-            command.lane(settings.lane && !is_runtime(&settings.program));
+        if launch.channel {
+            command.descriptor(CHANNEL, Stdio::Ipc).serialization(launch.serialization);
+            command.lane(launch.lane && !is_runtime(launch.program));
         }
-        for (name, value) in environment::of_worker(settings, id, slot) {
+        for (name, value) in environment::of_worker(settings, &launch, id, slot) {
             command.env(name, value);
         }
-        if let Some(cwd) = &settings.cwd {
-            command.cwd(cwd.clone());
+        if let Some(cwd) = launch.cwd {
+            command.cwd(cwd);
         }
         let Started { process, mut ends, channel, lane, .. } = command.start()?;
-        let info = WorkerInfo { id, slot, generation, pid: process.pid() };
+        let info = WorkerInfo { id, slot, generation, pid: process.pid(), group: launch.group };
         let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
-        let link = channel.map(|socket| Link::new(socket, settings.serialization, limits)).transpose();
+        let link = channel.map(|socket| Link::new(socket, launch.serialization, limits)).transpose();
         let watched = link.and_then(|link| {
             self.poller.get_ref().add(&**process.pidfd(), Token::Process(id).into(), Interest::Read)?;
             if let Some(link) = &link {
@@ -271,6 +273,11 @@ impl Primary {
         let output = [1, 2].map(|number| ends.get_mut(number).and_then(Option::take));
         self.workers.insert(id, Worker { info, process, output, link, lane, blocked: false, exit: None });
         Ok(info)
+    }
+
+    /// Whether a worker has an open channel.
+    pub(crate) fn has_channel(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.link.is_some())
     }
 
     /// The reading ends of a worker's stdout and stderr, once, if [`Settings::output`] is a pipe.

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -126,10 +126,23 @@ impl From<(IpAddr, u16)> for ListenAddress {
 /// A Unix-domain socket. A relative path is relative to the worker's directory, as in Node.
 impl From<&Path> for ListenAddress {
     fn from(path: &Path) -> Self {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-        let path = absolute.to_string_lossy().into_owned();
+        let path = resolved(path).to_string_lossy().into_owned();
         Self(Target::Unix { path, readable_all: false, writable_all: false })
     }
+}
+
+/// As Node's `path.resolve`: absolute, and without `..`. It is the text that workers share a socket by.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let mut resolved = PathBuf::new();
+    for part in absolute.components() {
+        if part == Component::ParentDir {
+            resolved.pop();
+        } else {
+            resolved.push(part);
+        }
+    }
+    resolved
 }
 
 impl From<PathBuf> for ListenAddress {

@@ -122,6 +122,14 @@ impl Boss {
         Self { commands, events, log: Vec::new(), workers: 0, process, _directory: directory }
     }
 
+    /// A primary of ours with these settings; `directory` has what its workers run.
+    pub(crate) fn of(settings: Settings, directory: Directory) -> Self {
+        let (commands, commanded) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
+        tokio::spawn(ganger(Primary::new(settings).unwrap(), commanded, sender));
+        Self { commands, events, log: Vec::new(), workers: 0, process: None, _directory: directory }
+    }
+
     fn command(&self, command: Value) {
         self.commands.send(command).unwrap();
     }

@@ -8,6 +8,7 @@ mod by_hand;
 mod dispatch;
 mod guard;
 mod life;
+mod mixed;
 mod role;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "the other test binary uses the rest")]
@@ -30,6 +31,7 @@ fn main() {
     dispatch::trials(&mut trials);
     by_hand::trials(&mut trials);
     guard::trials(&mut trials);
+    mixed::trials(&mut trials);
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
