@@ -2,13 +2,15 @@
 //!
 //! Everything is parsed here, once; what comes out needs no second look. Nothing here looks at files.
 
+pub(crate) mod keys;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueHint};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use ganger::{cluster::Policy, guard::Limit};
 
 /// Run any program as a guarded gang of workers on shared ports
@@ -57,7 +59,7 @@ pub(crate) struct Run {
     pub(crate) restart_limit: RestartLimit,
 
     /// What runs JavaScript and TypeScript
-    #[arg(long, value_name = "node|bun|deno|PATH", default_value = "node")]
+    #[arg(long, value_name = "node|bun|deno|PATH", default_value = "node", value_hint = ValueHint::ExecutablePath)]
     pub(crate) runtime: OsString,
 
     /// How ganger's own lines on stderr are written
@@ -68,16 +70,18 @@ pub(crate) struct Run {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// PROGRAM and what follows it.
-    #[arg(value_name = "PROGRAM", required = true, num_args = 1.., trailing_var_arg = true, hide = true)]
+    /// PROGRAM and what follows it; nothing, where a ganger.toml says it.
+    #[arg(value_name = "PROGRAM", num_args = 1.., trailing_var_arg = true, hide = true)]
     pub(crate) command: Vec<OsString>,
 }
 
-const USAGE: &str = "ganger run [OPTIONS] [--] PROGRAM [ARG…]";
+pub(crate) const USAGE: &str = "ganger run [OPTIONS] [--] [PROGRAM [ARG…]]";
 
 const AFTER_HELP: &str = "\
 PROGRAM: a .js, .mjs, .cjs or .ts file, or a directory with a package.json, runs under the runtime;
 anything else is executed as it is, found on PATH if it has no slash. What follows goes to it.
+Without PROGRAM the nearest ganger.toml, from here upward, says what is run: `program`, or several
+`[[worker]]` groups. Every option is a key of the same name there; what is typed wins.
 
 Signals: TERM, INT and QUIT stop gracefully, a second one at once.
 
@@ -113,9 +117,6 @@ pub(crate) fn parse(typed: &[OsString]) -> Result<Command, clap::Error> {
 /// A parse error as one line.
 pub(crate) fn brief(error: &clap::Error) -> String {
     const HELP: &str = "see `ganger run --help`";
-    if error.kind() == ErrorKind::MissingRequiredArgument {
-        return format!("PROGRAM is missing: {USAGE} ({HELP})");
-    }
     let rendered = error.render().to_string();
     let mut paragraphs = rendered.split("\n\n");
     let first = paragraphs.next().unwrap_or_default();
@@ -157,10 +158,11 @@ pub(crate) fn misplaced<'a>(typed: &[OsString], command: &'a [OsString]) -> Opti
         .find(|word| is_ours(word))
 }
 
-fn workers(typed: &str) -> Result<Workers, String> {
+/// A number of workers as it is written.
+pub(crate) fn workers(typed: &str) -> Result<Workers, String> {
     match typed.parse() {
         _ if typed == "auto" => Ok(Workers::Auto),
-        Ok(0) => Err("a gang has at least one worker: -n 1, or auto".into()),
+        Ok(0) => Err("at least one, or auto".into()),
         Ok(count) if count <= MOST_WORKERS => Ok(Workers::Count(count)),
         Ok(_) => Err(format!("more than {MOST_WORKERS} workers are too many")),
         Err(_) => Err("a number or auto".into()),
@@ -179,7 +181,8 @@ fn schedule(typed: &str) -> Result<Policy, String> {
     }
 }
 
-fn name(typed: &str) -> Result<String, String> {
+/// A gang's name, or a group's.
+pub(crate) fn name(typed: &str) -> Result<String, String> {
     if typed.is_empty() || typed.starts_with('.') {
         return Err("a name is not empty and does not begin with a dot".into());
     }
@@ -335,10 +338,7 @@ mod tests {
             "ganger run --worker 3 x",
             "unexpected argument '--worker' found; a similar argument exists: '--workers'",
         );
-        check(
-            "ganger run -n 0 x",
-            "invalid value '0' for '--workers <N|auto>': a gang has at least one worker: -n 1, or auto",
-        );
+        check("ganger run -n 0 x", "invalid value '0' for '--workers <N|auto>': at least one, or auto");
         check("ganger run -n x x", "invalid value 'x' for '--workers <N|auto>': a number or auto");
         for value in ["least-conn", "sticky", "sticky=header:x", "reuseport"] {
             check(
@@ -349,7 +349,6 @@ mod tests {
                 ),
             );
         }
-        check("ganger run", "PROGRAM is missing: ganger run [OPTIONS] [--] PROGRAM [ARG…]");
         check("ganger run --env =x y", "invalid value '=x' for '--env <K=V>': not of the form K=V");
         assert!(!refused("ganger rum x").contains('\n'));
         assert!(!refused("ganger run --log-format xml x").contains('\n'));

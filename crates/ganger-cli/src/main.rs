@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod config;
+mod plan;
 mod program;
 mod report;
 mod run;

@@ -59,6 +59,12 @@ pub(crate) enum Note {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unusable(String);
 
+impl Unusable {
+    pub(crate) fn new(line: impl Into<String>) -> Self {
+        Self(line.into())
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -66,6 +72,11 @@ impl fmt::Display for Unusable {
 }
 
 impl std::error::Error for Unusable {}
+
+/// What a gang is called whose programs are all here.
+pub(crate) fn name_of(directory: &Path) -> String {
+    package::name_near(directory)
+}
 
 /// Finds out what to execute.
 pub(crate) fn resolve(typed: Typed<'_>) -> Result<Program, Unusable> {
@@ -194,7 +205,7 @@ fn check_runtime(typed: Typed<'_>, runtime: &OsStr) -> Result<(), Unusable> {
 }
 
 fn missing(word: &OsStr) -> Unusable {
-    Unusable(format!("{} does not exist: look at its spelling and at the directory you are in", shown(word)))
+    Unusable(format!("{} does not exist: look at its spelling and at where it is looked for", shown(word)))
 }
 
 fn not_executable(word: &OsStr, file: &Path) -> Unusable {

@@ -16,6 +16,7 @@ use ganger::guard::{Notice, Verdict};
 use ganger::{Slot, WorkerId};
 
 use crate::args::LogFormat;
+use crate::plan::Part;
 use writer::Writer;
 
 pub(crate) use gist::{gist, says_address_in_use};
@@ -26,11 +27,9 @@ pub(crate) enum Event {
     /// The gang is about to be started.
     Starting {
         name: String,
-        program: String,
         policy: Policy,
-        workers: u32,
-        /// Why so many, if that was found out.
-        why: Option<String>,
+        /// What is started; without a name it is only one.
+        parts: Vec<Starting>,
     },
     /// A remark.
     Note(String),
@@ -47,9 +46,15 @@ pub(crate) enum Event {
     /// What the guard noticed, but for [`Event::Ready`].
     Noticed(Noticed),
     /// A worker could not have a socket.
-    BindFailed { worker: WorkerId, pid: Option<i32>, address: String, error: io::Error },
+    BindFailed {
+        worker: WorkerId,
+        pid: Option<i32>,
+        group: Option<String>,
+        address: String,
+        error: io::Error,
+    },
     /// A worker broke a rule.
-    Fault { worker: WorkerId, pid: Option<i32>, fault: String },
+    Fault { worker: WorkerId, pid: Option<i32>, group: Option<String>, fault: String },
     /// A signal came for something that this version does not have.
     Absent { signal: &'static str, meaning: &'static str },
     /// The gang is being stopped.
@@ -58,11 +63,31 @@ pub(crate) enum Event {
     Ended { verdict: Verdict, after: Duration },
 }
 
+/// Workers of one program that are about to be started.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    /// The group's name, if it is one.
+    pub(crate) group: Option<String>,
+    pub(crate) program: String,
+    pub(crate) workers: u32,
+    /// Why so many, if that was found out.
+    pub(crate) why: Option<String>,
+}
+
+impl Starting {
+    pub(crate) fn of(part: &Part) -> Self {
+        let Part { name, workers, why, .. } = part;
+        Self { group: name.clone(), program: part.command_line(), workers: *workers, why: why.clone() }
+    }
+}
+
 /// What the guard noticed, with what is known of the worker.
 #[derive(Debug)]
 pub(crate) struct Noticed {
     pub(crate) notice: Notice,
     pub(crate) pid: Option<i32>,
+    /// The name of its group, if there are groups.
+    pub(crate) group: Option<String>,
     /// Whether it was ever ready.
     pub(crate) was_ready: bool,
     /// The last lines of its stderr, if it died.
@@ -146,13 +171,14 @@ pub(crate) fn say(lines: &str) {
     let _ = io::stderr().lock().write_all(lines.as_bytes());
 }
 
-/// What stands before a worker's lines: nothing, unless both outputs are a terminal's. A program's output
+/// What stands before a worker's lines, which may say its group (one name a slot): nothing, unless both outputs are a terminal's. A program's output
 /// that goes into a file or a pipe stays as it is.
-pub(crate) fn prefix() -> impl Fn(WorkerId, Slot) -> String + Send + 'static {
+pub(crate) fn prefix(groups: Vec<String>) -> impl Fn(WorkerId, Slot) -> String + Send + 'static {
     let terminal = on_terminal();
     let colour = wants_colour(terminal);
+    let groups = text::aligned(groups);
     move |worker, slot| match terminal {
-        true => text::prefix(worker, slot, colour),
+        true => text::prefix(worker, slot, groups.get(slot.0 as usize).map_or("", String::as_str), colour),
         false => String::new(),
     }
 }

@@ -2,23 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use ganger::WorkerId;
-use ganger::cluster::{self, Policy, Primary, Settings};
-use ganger::guard::{Config, Guard, Notice, Output, Report, Then, Verdict};
+use ganger::cluster::{self, Policy, Primary};
+use ganger::guard::{self, Guard, Notice, Output, Report, Then, Verdict};
 use ganger::process::Stdio;
 
-use crate::args::{self, Run, Workers};
-use crate::program::{self, Note, Program, Typed, Unusable};
-use crate::report::{self, Event, Noticed, Reporter};
+use crate::args::{self, Run};
+use crate::config::Config;
+use crate::plan::{self, Options, Plan};
+use crate::program::{Note, Unusable};
+use crate::report::{self, Event, Noticed, Reporter, Starting};
 use crate::signals::{Request, Signals};
-use crate::{FAILED, USAGE, workers};
+use crate::{FAILED, USAGE};
 
-/// Runs the gang until it ends. `typed` is the whole command line.
-pub(crate) fn run(options: &Run, typed: &[OsString]) -> ExitCode {
+/// Runs the gang until it ends. `line` is the whole command line, `typed` what it says.
+pub(crate) fn run(typed: &Run, line: &[OsString]) -> ExitCode {
+    let configured = configure(typed, line);
+    let options = configured.as_ref().ok().and_then(|(_, options)| options.as_ref()).unwrap_or(typed);
     let reporter = match Reporter::new(options.log_format, options.quiet) {
         Ok(reporter) => reporter,
         Err(error) => {
@@ -26,7 +31,12 @@ pub(crate) fn run(options: &Run, typed: &[OsString]) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let code = match supervise(options, typed, &reporter) {
+    let options = Options { all: options, typed };
+    let verdict = match &configured {
+        Ok((config, _)) => supervise(options, config.as_ref(), line, &reporter),
+        Err(error) => Err(Unusable::new(error.to_string()).into()),
+    };
+    let code = match verdict {
         Ok(Verdict::Stopped) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(FAILED),
         Err(error) if error.is::<Unusable>() => {
@@ -42,18 +52,38 @@ pub(crate) fn run(options: &Run, typed: &[OsString]) -> ExitCode {
     code
 }
 
-fn supervise(options: &Run, typed: &[OsString], reporter: &Reporter) -> Result<Verdict> {
+/// The file that says what is run, and all options together, if it is not what was typed.
+fn configure(typed: &Run, line: &[OsString]) -> Result<(Option<Config>, Option<Run>)> {
+    let Some(config) = plan::config(typed, &here()?)? else { return Ok((None, None)) };
+    let options = args::keys::with_options_of_file(line, &config.options);
+    let options = options.map_err(|error| Unusable::new(args::brief(&error)))?;
+    Ok((Some(config), Some(options)))
+}
+
+fn here() -> Result<PathBuf> {
+    std::env::current_dir().context("the working directory is gone")
+}
+
+fn supervise(
+    options: Options<'_>,
+    config: Option<&Config>,
+    line: &[OsString],
+    reporter: &Reporter,
+) -> Result<Verdict> {
     // A limit that cannot be raised is only smaller than it could be.
     let _ = ganger::sys::fd::raise_nofile();
-    let program = resolve(options)?;
-    if let Some(option) = args::misplaced(typed, &options.command) {
+    let plan = Plan::new(options, config, &here()?)?;
+    if let Some(option) = args::misplaced(line, &options.typed.command) {
         reporter.report(&Event::Warning(format!(
             "{0} stands behind the program and goes to it: write ganger's options before it, or `--` before \
              it if {0} is the program's",
             option.display()
         )));
     }
-    for note in &program.notes {
+    if let Some(config) = config {
+        reporter.report(&Event::Note(format!("{} says what is run", config.shown)));
+    }
+    for note in plan.notes() {
         reporter.report(&match note {
             Note::Info(text) => Event::Note(text.clone()),
             Note::Warning(text) => Event::Warning(text.clone()),
@@ -65,55 +95,30 @@ fn supervise(options: &Run, typed: &[OsString], reporter: &Reporter) -> Result<V
         .context("cannot make the event loop")?;
     runtime.block_on(async {
         let signals = Signals::new().context("cannot listen to signals")?;
-        let guard = start(options, program, reporter)?;
-        Ok(Gang::new(guard, reporter).until_its_end(signals).await)
+        let guard = start(options.all, &plan, reporter)?;
+        Ok(Gang::new(guard, plan.groups(), reporter).until_its_end(signals).await)
     })
 }
 
-/// What is to be executed.
-fn resolve(options: &Run) -> Result<Program> {
-    let cwd = std::env::current_dir().context("the working directory is gone")?;
-    let given = options.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
-    let path = given.or_else(|| std::env::var_os("PATH")).unwrap_or_else(|| "/bin:/usr/bin".into());
-    let typed = Typed { command: &options.command, runtime: &options.runtime, cwd: &cwd, path: &path };
-    Ok(program::resolve(typed)?)
-}
-
 /// Sets the gang up; its workers are started when it is awaited.
-fn start(options: &Run, program: Program, reporter: &Reporter) -> Result<Guard> {
-    let (count, why) = match options.workers {
-        Workers::Count(count) => (count, None),
-        Workers::Auto => {
-            let count = workers::auto();
-            (count.workers, Some(count.why))
-        }
-    };
-    let mut settings = Settings::new(program.program);
-    settings.args = program.args;
-    settings.cwd = program.cwd;
-    settings.channel = program.channel;
-    // What is typed wins over what a package's script sets.
-    settings.env = program.env.into_iter().chain(options.env.iter().cloned()).collect();
+fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
+    let mut settings = plan.settings();
     settings.policy = options.schedule.unwrap_or_else(|| inherited_policy(reporter));
     settings.output = Stdio::Pipe;
-    settings.name = options.name.clone().unwrap_or(program.name);
-    settings.workers = count;
 
-    let mut config = Config::default();
-    config.workers = count;
+    let mut config = guard::Config::default();
+    config.workers = settings.slots();
     config.stop_timeout = options.stop_timeout;
     config.restart_limit = options.restart_limit.0;
     config.seed = seed();
 
     reporter.report(&Event::Starting {
         name: settings.name.clone(),
-        program: command_line(&settings),
         policy: settings.policy,
-        workers: count,
-        why,
+        parts: plan.parts.iter().map(Starting::of).collect(),
     });
     let primary = Primary::new(settings).context("cannot start the primary")?;
-    let output = Output::new(report::prefix()).context("cannot pass on the workers' output")?;
+    let output = Output::new(report::prefix(plan.groups())).context("cannot pass on the workers' output")?;
     Ok(Guard::new(primary, config, Some(output)))
 }
 
@@ -128,15 +133,6 @@ fn inherited_policy(reporter: &Reporter) -> Policy {
 fn seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) ^ now.as_secs() << 32 ^ u64::from(std::process::id())
-}
-
-/// For people: words with white space in them are quoted.
-fn command_line(settings: &Settings) -> String {
-    let words = std::iter::once(&settings.program).chain(&settings.args).map(|word| {
-        let word = word.to_string_lossy();
-        if word.is_empty() || word.contains(char::is_whitespace) { format!("'{word}'") } else { word.into() }
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A running gang and what is told about it.
@@ -154,12 +150,24 @@ struct Gang<'a> {
     /// Whether a socket was asked for by way of the cluster.
     shares: bool,
     stopping: Option<Instant>,
+    /// The groups' names, one a slot; none without groups.
+    groups: Vec<String>,
 }
 
 impl<'a> Gang<'a> {
-    fn new(guard: Guard, reporter: &'a Reporter) -> Self {
+    fn new(guard: Guard, groups: Vec<String>, reporter: &'a Reporter) -> Self {
         let (alive, ready, portless) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { guard, reporter, alive, ready, portless, complete: false, shares: false, stopping: None }
+        Self {
+            guard,
+            reporter,
+            alive,
+            ready,
+            portless,
+            complete: false,
+            shares: false,
+            stopping: None,
+            groups,
+        }
     }
 
     async fn until_its_end(mut self, mut signals: Signals) -> Verdict {
@@ -177,6 +185,13 @@ impl<'a> Gang<'a> {
                 },
             }
         }
+    }
+
+    /// A worker's process, and its group's name if there are groups.
+    fn known(&self, worker: WorkerId) -> (Option<i32>, Option<String>) {
+        let info = self.guard.worker(worker);
+        let group = info.and_then(|info| self.groups.get(info.slot.0 as usize).cloned());
+        (info.map(|info| info.pid), group)
     }
 
     fn requested(&mut self, request: Request) {
@@ -203,9 +218,13 @@ impl<'a> Gang<'a> {
             Report::BindFailed { worker, address, error } => {
                 self.shares = true;
                 self.portless.insert(worker);
-                Event::BindFailed { worker, pid: self.guard.pid(worker), address, error }
+                let (pid, group) = self.known(worker);
+                Event::BindFailed { worker, pid, group, address, error }
             }
-            Report::Fault { worker, fault } => Event::Fault { worker, pid: self.guard.pid(worker), fault },
+            Report::Fault { worker, fault } => {
+                let (pid, group) = self.known(worker);
+                Event::Fault { worker, pid, group, fault }
+            }
             // A worker's messages are for the program's own primary, and this one has nothing to say to them.
             _ => return,
         };
@@ -242,17 +261,18 @@ impl<'a> Gang<'a> {
                 Some(*worker)
             }
             Notice::GangReady { workers, after } => {
-                let pids = self.ready.iter().filter_map(|worker| self.guard.pid(*worker)).collect();
+                let pids = self.ready.iter().filter_map(|worker| self.known(*worker).0).collect();
                 let event = Event::Ready { workers: *workers, after: *after, pids };
                 self.complete = true;
                 return self.reporter.report(&event);
             }
             _ => None,
         };
-        let pid = worker.and_then(|worker| self.guard.pid(worker));
+        let (pid, group) = worker.map(|worker| self.known(worker)).unwrap_or_default();
         self.reporter.report(&Event::Noticed(Noticed {
             notice,
             pid,
+            group,
             was_ready,
             last_words,
             complete: self.complete,

@@ -93,7 +93,7 @@ pub struct Guard {
     messages: VecDeque<Report>,
     /// Until when the first report waits for what belongs to it.
     waits_until: Option<Time>,
-    pids: BTreeMap<WorkerId, i32>,
+    workers: BTreeMap<WorkerId, WorkerInfo>,
     listening: BTreeSet<String>,
     /// The rules that workers broke, as far as they were told.
     faults: Vec<(WorkerId, WorkerFault)>,
@@ -116,7 +116,7 @@ impl Guard {
             reports: VecDeque::new(),
             messages: VecDeque::new(),
             waits_until: None,
-            pids: BTreeMap::new(),
+            workers: BTreeMap::new(),
             listening: BTreeSet::new(),
             faults: Vec::new(),
             passed: 0,
@@ -130,9 +130,9 @@ impl Guard {
         &mut self.primary
     }
 
-    /// The process of a worker, also of one that died until its death has been reported.
-    pub fn pid(&self, worker: WorkerId) -> Option<i32> {
-        self.pids.get(&worker).copied()
+    /// A worker by its id, also one that died until its death has been reported.
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerInfo> {
+        self.workers.get(&id).copied()
     }
 
     /// Ends the gang: workers are asked to finish, then signalled, then killed. Called again, at once.
@@ -148,7 +148,7 @@ impl Guard {
     /// The next report; none after [`Report::End`]. Can be dropped and called again.
     pub async fn next(&mut self) -> Option<Report> {
         if let Some(worker) = self.reported.take() {
-            self.pids.remove(&worker);
+            self.workers.remove(&worker);
         }
         loop {
             self.perform();
@@ -232,8 +232,9 @@ impl Guard {
 
     fn start(&mut self, slot: Slot, generation: Generation) {
         let input = match self.primary.fork_in(slot, generation) {
-            Ok(WorkerInfo { id: worker, pid, .. }) => {
-                self.pids.insert(worker, pid);
+            Ok(info) => {
+                let worker = info.id;
+                self.workers.insert(worker, info);
                 let streams = self.primary.take_output(worker);
                 if let Some(output) = &self.output {
                     output.pass(worker, slot, streams);

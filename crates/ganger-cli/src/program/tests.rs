@@ -67,7 +67,7 @@ fn scripts_run_under_the_runtime() {
         Place::new(&[("app.js", ""), ("lib/x.mts", ""), ("package.json", r#"{"name":"@a/shop"}"#)]);
     place.check("app.js -p 1", "node app.js -p 1", true, "shop");
     place.check("./lib/x.mts", "node ./lib/x.mts", true, "shop");
-    place.refused("nope.js", "nope.js does not exist: look at its spelling and at the directory you are in");
+    place.refused("nope.js", "nope.js does not exist: look at its spelling and at where it is looked for");
     place.runtime = "bun";
     place.refused(
         "app.js",
@@ -101,7 +101,7 @@ fn a_typed_runtime_keeps_its_options() {
     place.check("node -e 1", "node -e 1", true, "work");
     place.refused(
         "node nope.js",
-        "nope.js does not exist: look at its spelling and at the directory you are in",
+        "nope.js does not exist: look at its spelling and at where it is looked for",
     );
     place.refused("node", "node without a script only waits for input: ganger run node app.js");
     let refused = place.resolve("bun app.js").unwrap_err();
@@ -155,10 +155,8 @@ fn package_managers_are_seen_through_or_refused() {
     let advice = "keeps the workers' channel to itself: name the program that it ends up starting";
     place.refused("npm run dev", &format!("npm run dev runs `vite` and {advice}"));
     place.refused("npx serve", &format!("npx serve {advice}"));
-    place.refused(
-        "npm run old",
-        "gone.js does not exist: look at its spelling and at the directory you are in",
-    );
+    place
+        .refused("npm run old", "gone.js does not exist: look at its spelling and at where it is looked for");
     let refused = place.resolve("npm run nope").unwrap_err();
     assert!(refused.ends_with("work/package.json has no script nope"), "{refused}");
 }
@@ -176,7 +174,7 @@ fn anything_else_is_executed_as_it_is() {
     place.check("./run.sh", "./run.sh", false, "work");
     place.check("./cli", "./cli", true, "work");
     place.refused("nope", "there is no nope here and none on PATH");
-    place.refused("./nope", "./nope does not exist: look at its spelling and at the directory you are in");
+    place.refused("./nope", "./nope does not exist: look at its spelling and at where it is looked for");
     place.refused("notes", "there is no notes on PATH; for the file in this directory write ./notes");
     let refused = place.resolve("./notes").unwrap_err();
     assert!(refused.starts_with("./notes is not executable: chmod +x "), "{refused}");

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ganger::guard::{Illness, Notice, Then, Verdict, describe};
 use serde_json::{Value, json};
 
-use super::{Event, Level, Noticed};
+use super::{Event, Level, Noticed, Starting};
 
 /// The event's line. `now` is when it is told.
 pub(super) fn line(event: &Event, now: SystemTime) -> String {
@@ -30,11 +30,20 @@ pub(super) fn line(event: &Event, now: SystemTime) -> String {
 /// The event's name and what else is known.
 fn named(event: &Event) -> (&'static str, Value) {
     match event {
-        Event::Starting { name, program, policy, workers, why } => (
-            "starting",
-            json!({ "name": name, "program": program, "schedule": super::policy(*policy),
-                "workers": workers, "why": why }),
-        ),
+        Event::Starting { name, policy, parts } => {
+            let workers: u32 = parts.iter().map(|part| part.workers).sum();
+            let schedule = super::policy(*policy);
+            let fields = match &parts[..] {
+                [Starting { group: None, program, why, .. }] => json!({ "name": name, "program": program,
+                    "schedule": schedule, "workers": workers, "why": why }),
+                parts => {
+                    let group = |Starting { group, program, workers, why }: &Starting| json!({ "group": group, "program": program, "workers": workers, "why": why });
+                    json!({ "name": name, "schedule": schedule, "workers": workers,
+                        "groups": parts.iter().map(group).collect::<Vec<_>>() })
+                }
+            };
+            ("starting", fields)
+        }
         Event::Note(text) => ("note", json!({ "message": text })),
         Event::Warning(text) => ("warning", json!({ "message": text })),
         Event::Unusable(text) => ("usage", json!({ "message": text })),
@@ -43,13 +52,19 @@ fn named(event: &Event) -> (&'static str, Value) {
         Event::Ready { workers, after, pids } => {
             ("ready", json!({ "workers": workers, "after": seconds(*after), "pids": pids }))
         }
-        Event::Noticed(noticed) => notice(noticed),
-        Event::BindFailed { worker, pid, address, error } => (
+        Event::Noticed(noticed) => {
+            let (name, mut fields) = notice(noticed);
+            if let Some(group) = &noticed.group {
+                fields["group"] = json!(group);
+            }
+            (name, fields)
+        }
+        Event::BindFailed { worker, pid, group, address, error } => (
             "bind-failed",
-            json!({ "worker": worker.0, "pid": pid, "address": address, "error": error.to_string() }),
+            json!({ "worker": worker.0, "pid": pid, "group": group, "address": address, "error": error.to_string() }),
         ),
-        Event::Fault { worker, pid, fault } => {
-            ("worker-fault", json!({ "worker": worker.0, "pid": pid, "fault": fault }))
+        Event::Fault { worker, pid, group, fault } => {
+            ("worker-fault", json!({ "worker": worker.0, "pid": pid, "group": group, "fault": fault }))
         }
         Event::Absent { signal, meaning } => {
             ("signal-ignored", json!({ "signal": signal, "meaning": meaning }))
@@ -161,8 +176,14 @@ mod tests {
             then: Then::ReplacedBy(WorkerId(4)),
         };
         let last_words = vec!["boom \"x\"".to_owned()];
-        let event =
-            Event::Noticed(Noticed { notice, pid: Some(42), was_ready: true, last_words, complete: true });
+        let event = Event::Noticed(Noticed {
+            notice,
+            pid: Some(42),
+            group: None,
+            was_ready: true,
+            last_words,
+            complete: true,
+        });
         let line = line(&event, UNIX_EPOCH + Duration::from_millis(1));
         assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line}");
         let expected = json!({ "time": "1970-01-01T00:00:00.001Z", "level": "warning", "event": "worker-died",

@@ -8,7 +8,7 @@ use ganger::guard::{Illness, Notice, Then, Verdict, describe};
 use ganger::{Slot, WorkerId};
 
 use super::{
-    Event, Level, Noticed,
+    Event, Level, Noticed, Starting,
     gist::{from_the_error, gist},
 };
 
@@ -27,6 +27,13 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
         (true, Level::Error) => painted(31, "ganger:"),
     };
     let mut lines = format!("{mark} {}\n", sentence(event)?);
+    if let Event::Starting { parts, .. } = event
+        && parts.iter().any(|part| part.group.is_some())
+    {
+        table(parts).for_each(|line| {
+            let _ = writeln!(lines, "{mark}   {line}");
+        });
+    }
     if let Event::Noticed(noticed) = event
         && !seen
         && noticed.last_words.len() > 1
@@ -41,8 +48,9 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
 }
 
 /// What stands before a line of a worker.
-pub(super) fn prefix(worker: WorkerId, slot: Slot, colour: bool) -> String {
-    let prefix = format!("{worker} │");
+pub(super) fn prefix(worker: WorkerId, slot: Slot, group: &str, colour: bool) -> String {
+    let space = if group.is_empty() { "" } else { " " };
+    let prefix = format!("{group}{space}{worker} │");
     match colour {
         true => format!("{} ", painted(SLOTS[slot.0 as usize % SLOTS.len()], &prefix)),
         false => format!("{prefix} "),
@@ -55,10 +63,18 @@ fn painted(colour: u8, text: &str) -> String {
 
 fn sentence(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Starting { name, program, policy, workers, why } => {
-            let why = why.as_ref().map(|why| format!("; auto: {why}")).unwrap_or_default();
+        Event::Starting { name, policy, parts } => {
             let policy = super::policy(*policy);
-            format!("{name}: starting {} of {program} ({policy}{why})", many(*workers as usize))
+            let workers = many(parts.iter().map(|part| part.workers as usize).sum());
+            match &parts[..] {
+                [Starting { group: None, program, why, .. }] => {
+                    format!(
+                        "{name}: starting {workers} of {program} ({policy}{})",
+                        because("; ", why.as_deref())
+                    )
+                }
+                _ => format!("{name}: starting {workers} ({policy})"),
+            }
         }
         Event::Note(text) | Event::Warning(text) | Event::Unusable(text) | Event::Failed(text) => {
             text.clone()
@@ -74,10 +90,13 @@ fn sentence(event: &Event) -> Option<String> {
             }
         }
         Event::Noticed(noticed) => return noticed_sentence(noticed),
-        Event::BindFailed { worker, pid, address, error } => {
-            format!("{} cannot listen on {address}: {}", who(*worker, *pid), bind_error(error))
+        Event::BindFailed { worker, pid, group, address, error } => {
+            let who = who(*worker, *pid, group.as_deref());
+            format!("{who} cannot listen on {address}: {}", bind_error(error))
         }
-        Event::Fault { worker, pid, fault } => format!("{}: {fault}", who(*worker, *pid)),
+        Event::Fault { worker, pid, group, fault } => {
+            format!("{}: {fault}", who(*worker, *pid, group.as_deref()))
+        }
         Event::Absent { signal, meaning } => {
             format!("{signal} is ignored: {meaning} is not in this version")
         }
@@ -92,21 +111,23 @@ fn sentence(event: &Event) -> Option<String> {
     })
 }
 
-fn noticed_sentence(Noticed { notice, pid, was_ready, complete, last_words }: &Noticed) -> Option<String> {
+fn noticed_sentence(noticed: &Noticed) -> Option<String> {
+    let Noticed { notice, pid, group, was_ready, complete, last_words } = noticed;
+    let who = |worker| who(worker, *pid, group.as_deref());
     Some(match notice {
         // Of the first ones it is said when all are.
         Notice::WorkerReady { .. } if !complete => return None,
         Notice::WorkerReady { worker, after, .. } => {
-            format!("{} is ready after {}", who(*worker, *pid), time(*after))
+            format!("{} is ready after {}", who(*worker), time(*after))
         }
         Notice::NoSign { worker, after, .. } => format!(
             "{} has given no sign that it is ready for {} (it neither listens through the cluster nor sends \
              the message `ready`): taken as ready",
-            who(*worker, *pid),
+            who(*worker),
             time(*after)
         ),
         Notice::Died { worker, age, cause, then, .. } => {
-            let who = who(*worker, *pid);
+            let who = who(*worker);
             let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
             let cause = format!("{}{gist}", describe(cause));
             let died = match was_ready {
@@ -126,10 +147,10 @@ fn noticed_sentence(Noticed { notice, pid, was_ready, complete, last_words }: &N
                 Illness::Leaving => "leaves of its own accord",
             };
             let replaced = replaced_by.map(|next| format!("; replaced by worker {next}")).unwrap_or_default();
-            format!("{} {what}: it may finish what it has{replaced}", who(*worker, *pid))
+            format!("{} {what}: it may finish what it has{replaced}", who(*worker))
         }
         Notice::Killed { worker, after, .. } => {
-            format!("{} did not leave within {}: killed", who(*worker, *pid), time(*after))
+            format!("{} did not leave within {}: killed", who(*worker), time(*after))
         }
         Notice::StartFailed { slot, error, retry_in } => {
             let retry = retry_in.map(|pause| format!("; trying again in {}", time(pause)));
@@ -151,11 +172,34 @@ fn plain(words: &str) -> String {
     words.chars().map(|char| if char.is_control() && char != '\t' { '\u{fffd}' } else { char }).collect()
 }
 
-fn who(worker: WorkerId, pid: Option<i32>) -> String {
-    match pid {
-        Some(pid) => format!("worker {worker} (pid {pid})"),
-        None => format!("worker {worker}"),
+fn who(worker: WorkerId, pid: Option<i32>, group: Option<&str>) -> String {
+    match (group, pid) {
+        (None, Some(pid)) => format!("worker {worker} (pid {pid})"),
+        (None, None) => format!("worker {worker}"),
+        (Some(group), Some(pid)) => format!("worker {worker} ({group}, pid {pid})"),
+        (Some(group), None) => format!("worker {worker} ({group})"),
     }
+}
+
+/// Why there are so many workers.
+fn because(mark: &str, why: Option<&str>) -> String {
+    why.map(|why| format!("{mark}auto: {why}")).unwrap_or_default()
+}
+
+/// The groups of a gang, below one another.
+fn table(parts: &[Starting]) -> impl Iterator<Item = String> {
+    let names = aligned(parts.iter().map(|part| part.group.clone().unwrap_or_default()).collect());
+    let digits = parts.iter().map(|part| part.workers.to_string().len()).max().unwrap_or(0);
+    parts.iter().zip(names).map(move |(Starting { program, workers, why, .. }, name)| {
+        let why = why.as_deref().map(|why| format!(" ({})", because("", Some(why)))).unwrap_or_default();
+        format!("{name} {workers:>digits$} × {program}{why}")
+    })
+}
+
+/// Names that take the same room.
+pub(super) fn aligned(names: Vec<String>) -> Vec<String> {
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    names.into_iter().map(|name| format!("{name:width$}")).collect()
 }
 
 fn bind_error(error: &io::Error) -> String {
@@ -205,7 +249,7 @@ mod tests {
 
     fn noticed(notice: Notice, was_ready: bool, last_words: &[&str]) -> Event {
         let last_words = last_words.iter().map(|&line| line.to_owned()).collect();
-        Event::Noticed(Noticed { notice, pid: Some(42), was_ready, last_words, complete: true })
+        Event::Noticed(Noticed { notice, pid: Some(42), group: None, was_ready, last_words, complete: true })
     }
 
     fn death(then: Then, age: f64) -> Notice {
@@ -215,15 +259,25 @@ mod tests {
 
     #[test]
     fn a_life() {
-        let starting = |why: Option<&str>, workers| Event::Starting {
-            name: "shop".into(),
-            program: "node app.js".into(),
-            policy: Policy::Shared,
+        let part = |group: Option<&str>, program: &str, why: Option<&str>, workers| Starting {
+            group: group.map(str::to_owned),
+            program: program.into(),
             workers,
             why: why.map(str::to_owned),
         };
+        let gang = |parts| Event::Starting { name: "shop".into(), policy: Policy::Shared, parts };
+        let starting = |why, workers| gang(vec![part(None, "node app.js", why, workers)]);
         check(starting(None, 1), "shop: starting 1 worker of node app.js (shared)");
         check(starting(Some("2 CPUs"), 2), "shop: starting 2 workers of node app.js (shared; auto: 2 CPUs)");
+        check(
+            gang(vec![
+                part(Some("web"), "node app.js", Some("12 CPUs"), 12),
+                part(Some("rust-api"), "./api", None, 1),
+            ]),
+            "shop: starting 13 workers (shared)\n\
+             |  web      12 × node app.js (auto: 12 CPUs)\n\
+             |  rust-api  1 × ./api",
+        );
         let ready = |pids| Event::Ready { workers: 2, after: Duration::from_millis(91), pids };
         check(ready(vec![4, 5]), "2 workers ready in 0.09 s (pids 4, 5)");
         check(
@@ -282,6 +336,7 @@ mod tests {
             Event::BindFailed {
                 worker: WorkerId(1),
                 pid: None,
+                group: None,
                 address: ":80".into(),
                 error: io::ErrorKind::AddrInUse.into(),
             },
@@ -297,8 +352,9 @@ mod tests {
 
     #[test]
     fn colours() {
-        assert_eq!(prefix(WorkerId(12), Slot(1), false), "12 │ ");
-        assert_eq!(prefix(WorkerId(12), Slot(1), true), "\x1b[35m12 │\x1b[0m ");
+        assert_eq!(prefix(WorkerId(12), Slot(1), "", false), "12 │ ");
+        assert_eq!(prefix(WorkerId(12), Slot(1), "api", false), "api 12 │ ");
+        assert_eq!(prefix(WorkerId(12), Slot(1), "", true), "\x1b[35m12 │\x1b[0m ");
         let warning = lines(&Event::Warning("x".into()), true, false);
         assert_eq!(warning.as_deref(), Some("\x1b[33mganger:\x1b[0m x\n"));
     }

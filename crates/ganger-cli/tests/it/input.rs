@@ -21,8 +21,8 @@ fn files(setup: &Setup) -> usize {
 #[test]
 fn options_that_make_no_sense() {
     let empty = Setup::without_node;
-    refused(empty(), "run", "PROGRAM is missing");
-    refused(empty(), "run -n 0 x", "a gang has at least one worker");
+    refused(empty(), "run", "name a PROGRAM (ganger run app.js), or write a ganger.toml here or above");
+    refused(empty(), "run -n 0 x", "at least one, or auto");
     refused(empty(), "run --bogus x", "unexpected argument '--bogus'");
     refused(empty(), "run --schedule sticky x", "not in this version");
     refused(empty(), "run --stop-timeout 1h x", "a duration is a number with s, ms or m");
@@ -53,7 +53,7 @@ fn nothing_but_the_refusal_is_said_in_json() {
     assert_eq!((said.len(), &object["event"]), (1, &"usage".into()));
     assert_eq!(
         object["message"],
-        "nope.js does not exist: look at its spelling and at the directory you are in"
+        "nope.js does not exist: look at its spelling and at where it is looked for"
     );
 }
 

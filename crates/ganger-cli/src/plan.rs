@@ -1,0 +1,191 @@
+//! What was typed, or what a ganger.toml says → the programs of the gang, and how many workers run each.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use ganger::cluster::{Group, Settings};
+
+use crate::args::{Run, Workers};
+use crate::config::{self, Config, Entry, What};
+use crate::program::{self, Note, Program, Typed, Unusable};
+use crate::workers;
+
+/// The gang to be.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What its workers run; at least one.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Workers that run one program.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The group's name, if it is one.
+    pub(crate) name: Option<String>,
+    /// How many.
+    pub(crate) workers: u32,
+    /// Why so many, if that was found out.
+    pub(crate) why: Option<String>,
+    program: Program,
+    /// All that is set for it, what counts most last.
+    env: Vec<(OsString, OsString)>,
+}
+
+/// Where options come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options<'a> {
+    /// All of them.
+    pub(crate) all: &'a Run,
+    /// Those that were typed.
+    pub(crate) typed: &'a Run,
+}
+
+impl Plan {
+    /// Finds out what is to be run. `cwd` is where it was typed.
+    pub(crate) fn new(options: Options<'_>, config: Option<&Config>, cwd: &Path) -> Result<Self, Unusable> {
+        let Options { all, typed } = options;
+        let Some(config) = config else {
+            let part = Part::resolve(all, None, &typed.command, cwd, &[])?;
+            return Ok(Self::of_one(all, part));
+        };
+        let at_its_place = |entry: &Entry, part: Result<Part, Unusable>| {
+            let spaced = entry.command[0].to_string_lossy().contains(char::is_whitespace);
+            let hint = if spaced { "; what follows a program is its `args = [\"…\"]`" } else { "" };
+            part.map_err(|error| Unusable::new(format!("{}: {error}{hint}", entry.place)))
+        };
+        match &config.what {
+            What::Program(entry) => {
+                let mut part =
+                    at_its_place(entry, Part::resolve(all, None, &entry.command, &entry.cwd, &[]))?;
+                part.runs_in(&entry.cwd);
+                Ok(Self::of_one(all, part))
+            }
+            What::Groups(groups) => {
+                if let Workers::Count(_) = typed.workers {
+                    let text = "-n does not say of which [[worker]]: write its `count`";
+                    return Err(Unusable::new(format!("{text} in {}", config.shown)));
+                }
+                let parts = groups.iter().map(|group| {
+                    let own: Vec<_> = group.env.iter().chain(&typed.env).cloned().collect();
+                    let (entry, runtime) = (&group.entry, group.runtime.as_deref());
+                    let part = Part::resolve(all, runtime, &entry.command, &entry.cwd, &own);
+                    let mut part = at_its_place(entry, part)?;
+                    part.runs_in(&entry.cwd);
+                    part.name = Some(group.name.clone());
+                    part.fill(group.count);
+                    Ok(part)
+                });
+                let name = all.name.clone().unwrap_or_else(|| program::name_of(&config.directory));
+                Ok(Self { name, parts: parts.collect::<Result<_, Unusable>>()? })
+            }
+        }
+    }
+
+    fn of_one(options: &Run, mut part: Part) -> Self {
+        part.fill(options.workers);
+        Self { name: options.name.clone().unwrap_or_else(|| part.program.name.clone()), parts: vec![part] }
+    }
+
+    /// What the user should know of the choices that were made.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.parts.iter().flat_map(|part| &part.program.notes)
+    }
+
+    /// The names of the groups, one a slot; none without groups.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let names = self.parts.iter().filter_map(|part| Some((part.name.as_ref()?, part.workers)));
+        names.flat_map(|(name, workers)| (0..workers).map(|_| name.clone())).collect()
+    }
+
+    /// The same for the library.
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = Settings::new(self.parts[0].program.program.clone());
+        match &self.parts[..] {
+            [part @ Part { name: None, .. }] => {
+                let Program { args, cwd, channel, .. } = &part.program;
+                settings.args.clone_from(args);
+                settings.cwd.clone_from(cwd);
+                settings.channel = *channel;
+                settings.env.clone_from(&part.env);
+                settings.workers = part.workers;
+            }
+            parts => settings.groups = parts.iter().map(Part::group).collect(),
+        }
+        settings.name.clone_from(&self.name);
+        settings
+    }
+}
+
+impl Part {
+    fn resolve(
+        options: &Run,
+        runtime: Option<&OsStr>,
+        command: &[OsString],
+        cwd: &Path,
+        own: &[(OsString, OsString)],
+    ) -> Result<Self, Unusable> {
+        let env: Vec<_> = options.env.iter().chain(own).cloned().collect();
+        let given = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+        let path = given.or_else(|| std::env::var_os("PATH")).unwrap_or_else(|| "/bin:/usr/bin".into());
+        let runtime = runtime.unwrap_or(&options.runtime);
+        let mut program = program::resolve(Typed { command, runtime, cwd, path: &path })?;
+        // What somebody sets wins over what a package's script sets.
+        let env = std::mem::take(&mut program.env).into_iter().chain(env).collect();
+        Ok(Self { name: None, workers: 0, why: None, program, env })
+    }
+
+    /// Where its workers run, if the program itself does not say.
+    fn runs_in(&mut self, cwd: &Path) {
+        self.program.cwd.get_or_insert_with(|| cwd.into());
+    }
+
+    fn fill(&mut self, wanted: Workers) {
+        (self.workers, self.why) = match wanted {
+            Workers::Count(count) => (count, None),
+            Workers::Auto => {
+                let count = workers::auto();
+                (count.workers, Some(count.why))
+            }
+        };
+    }
+
+    fn group(&self) -> Group {
+        let Program { program, args, cwd, channel, .. } = &self.program;
+        let mut group = Group::new(program.clone());
+        group.name = self.name.clone().unwrap_or_default();
+        group.args.clone_from(args);
+        group.cwd.clone_from(cwd);
+        group.channel = *channel;
+        group.env.clone_from(&self.env);
+        group.workers = self.workers;
+        group
+    }
+
+    /// What is executed, for people: words with white space in them are quoted.
+    pub(crate) fn command_line(&self) -> String {
+        let words = std::iter::once(&self.program.program).chain(&self.program.args).map(|word| {
+            let word = word.to_string_lossy();
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                format!("'{word}'")
+            } else {
+                word.into()
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The file that says what is run, where nothing that was typed does.
+pub(crate) fn config(typed: &Run, cwd: &Path) -> Result<Option<Config>, Unusable> {
+    if !typed.command.is_empty() {
+        return Ok(None);
+    }
+    config::nearest(cwd)?.map(Some).ok_or_else(|| {
+        Unusable::new(format!(
+            "nothing to run: name a PROGRAM (ganger run app.js), or write a {} here or above (see `ganger run --help`)",
+            config::FILE
+        ))
+    })
+}
