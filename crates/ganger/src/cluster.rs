@@ -7,8 +7,11 @@
 //! Nothing here restarts a worker: that is the [guard](crate::guard)'s, which uses the cluster as anybody
 //! could.
 
+mod datagram;
+mod endpoint;
 pub(crate) mod environment;
 mod group;
+mod listen;
 mod listener;
 mod orphans;
 mod primary;
@@ -29,14 +32,17 @@ use crate::{
     sys::process::own_executable,
 };
 
+pub use datagram::UdpSocket;
+pub use endpoint::Endpoint;
 pub use environment::inherited_policy;
 pub use ganger_proto::cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState};
 pub use group::Group;
+pub use listen::Listen;
 pub use listener::{Connection, Listener};
 pub use primary::Primary;
-pub use worker::{ListenAddress, Worker};
+pub use worker::{NewWorker, Worker, worker};
 
-pub(crate) use worker::Taken;
+pub(crate) use worker::take;
 
 /// What workers are and how connections are shared out: Node's `cluster.settings`.
 #[derive(Clone, Debug)]
@@ -241,6 +247,7 @@ impl fmt::Display for Address {
             // A worker chose the name, and it must not become a line of its own.
             Target::Unix { path, .. } => write!(f, "{}", path.escape_debug()),
             Target::Fd(fd) => write!(f, "descriptor {fd}"),
+            Target::UdpFd(fd) => write!(f, "udp descriptor {fd}"),
         }
     }
 }

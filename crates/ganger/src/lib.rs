@@ -47,7 +47,7 @@ mod clock;
 mod entry;
 
 pub use channel::Channel;
-pub use entry::{Error, Result, main};
+pub use entry::{Error, Result, main, worker};
 pub use ganger_proto::{
     Generation, ListenerKey, Payload, Serialization, Slot, SocketId, Value, WorkerId, value,
 };

@@ -138,7 +138,9 @@ impl<C> Socket<C> {
                 *host == other && ours(port)
             }
             (Target::Unix { path, .. }, Some(Target::Unix { path: other, .. })) => *path == other,
-            (Target::Fd(fd), Some(Target::Fd(other))) => *fd == other,
+            (Target::Fd(fd), Some(Target::Fd(other))) | (Target::UdpFd(fd), Some(Target::UdpFd(other))) => {
+                *fd == other
+            }
             _ => false,
         }
     }

@@ -137,6 +137,8 @@ pub enum Target {
     },
     /// A descriptor of the primary.
     Fd(i32),
+    /// The same, of a UDP socket.
+    UdpFd(i32),
     /// A UDP port.
     Udp {
         /// A numeric address.
@@ -148,6 +150,13 @@ pub enum Target {
         /// SO_REUSEADDR.
         reuse_addr: bool,
     },
+}
+
+impl Target {
+    /// Whether datagrams arrive there, and no connections.
+    pub fn is_datagram(&self) -> bool {
+        matches!(self, Self::Udp { .. } | Self::UdpFd(_))
+    }
 }
 
 /// A bound address as `server.address()` returns it.
@@ -197,6 +206,8 @@ impl Query {
                 ..blank
             },
             Target::Fd(fd) => Self { fd: Some((*fd).into()), ..blank },
+            // Which of the two families it is the primary finds out.
+            Target::UdpFd(fd) => Self { fd: Some((*fd).into()), address_type: AddressType::Udp4, ..blank },
             Target::Udp { host, port, ipv6_only, reuse_addr } => Self {
                 address: Some(host.clone()),
                 port: Some((*port).into()),
@@ -214,7 +225,7 @@ impl Query {
         let flags = self.flags.unwrap_or(0);
         Some(match self.address_type {
             AddressType::Udp4 | AddressType::Udp6 => match self.fd {
-                Some(fd) if fd >= 0 => Target::Fd(i32::try_from(fd).ok()?),
+                Some(fd) if fd >= 0 => Target::UdpFd(i32::try_from(fd).ok()?),
                 _ => Target::Udp {
                     host: self.address.clone()?,
                     port: port().unwrap_or(0),

@@ -17,6 +17,8 @@ const WORKERS: &str = "GANGER_WORKERS";
 const ID: &str = "GANGER_ID";
 /// `worker` or `agent`.
 const ROLE: &str = "GANGER_ROLE";
+/// What it says of a worker.
+pub(super) const WORKER: &str = "worker";
 
 /// The policy that the environment sets, in Node's way (`lib/internal/cluster/primary.js`): `rr`, which is the
 /// default, or `none`.
@@ -60,7 +62,7 @@ pub(super) fn of_worker(
         (SLOT, slot.to_string()),
         (WORKERS, settings.slots().to_string()),
         (ID, format!("{host}/{name}/{slot}/{worker}")),
-        (ROLE, "worker".into()),
+        (ROLE, WORKER.into()),
         (node::APP_INSTANCE, slot.to_string()),
     ];
     if launch.channel {

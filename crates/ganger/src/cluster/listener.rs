@@ -1,235 +1,170 @@
 //! What a worker accepts connections from: a socket of its own, or what the primary hands over.
 
+#[cfg(feature = "axum")]
+mod axum;
+mod connection;
+
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    net::SocketAddr,
     os::fd::OwnedFd,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use ganger_proto::{
-    Seq,
-    cluster::worker::ListenId,
-    node::{DEFAULT_BACKLOG, Target},
-};
+use futures_core::Stream;
+use ganger_proto::Seq;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, UnixListener},
     sync::mpsc,
+    time::Sleep,
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::worker::Shared;
-use crate::{
-    handle::{Handle, Kind},
-    sys::socket,
+use super::{
+    Endpoint,
+    worker::{Hold, Shared},
 };
+use crate::handle::{Handle, Kind};
+
+pub use connection::Connection;
 
 /// After an error that is not a single connection's (descriptors have run out), accepting pauses so long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A listening socket that a worker shares with the others. Dropped, it is closed; what it has not taken
-/// goes to the other workers.
+/// A listening socket, which a worker shares with the others. Dropped, it is closed; what was handed over and not
+/// accepted goes to the other workers.
+///
+/// It is a [`Stream`] of connections too, and with the feature `axum` a listener of axum's.
 #[derive(Debug)]
 pub struct Listener {
-    shared: Arc<Shared>,
-    id: ListenId,
     source: Source,
-    address: Option<SocketAddr>,
+    address: Endpoint,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Accepting is paused so long.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Behind the source: closed first, given back then.
+    hold: Hold,
+    /// When it is to stop: so many connections may still wait in a queue that is nobody else's.
+    waiting: u32,
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
     /// The primary accepts; each connection is answered for when it is taken.
-    Queue(mpsc::UnboundedReceiver<(Seq, OwnedFd)>),
+    Queue(Arc<Shared>, mpsc::UnboundedReceiver<(Seq, OwnedFd)>),
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// A connection, TCP or Unix-domain.
-#[derive(Debug)]
-pub enum Connection {
-    /// A TCP connection.
-    Tcp(TcpStream),
-    /// A connection over a Unix-domain socket.
-    Unix(UnixStream),
-}
-
 impl Listener {
     pub(super) fn new(
-        shared: Arc<Shared>,
-        id: ListenId,
         source: Source,
-        address: Option<SocketAddr>,
+        address: Endpoint,
+        stopping: CancellationToken,
+        hold: Hold,
+        backlog: u32,
     ) -> Self {
-        Self { shared, id, source, address }
+        let stopping = Box::pin(stopping.cancelled_owned());
+        Self { source, address, stopping, pause: None, hold, waiting: backlog.saturating_add(1) }
     }
 
-    /// The address that is listened on; none for a path.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.address
+    /// Where it listens.
+    pub fn local_addr(&self) -> &Endpoint {
+        &self.address
     }
 
-    /// The next connection; none when the listener is closed, which it is when the worker is to leave. Can
-    /// be dropped and called again: no connection is lost by that.
+    /// The next connection; none when the listener is closed, which it is when the worker is to leave. What was handed
+    /// to this worker before, or waits at a socket that nobody shares, comes first. Can be dropped and called again: no
+    /// connection is lost by that.
     ///
     /// What fails is a single connection or a shortage that passes, so there is no error to handle.
     pub async fn accept(&mut self) -> Option<Connection> {
-        let closed = self.shared.stopping();
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The same for who polls.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
         match &mut self.source {
-            Source::Queue(connections) => loop {
-                let (seq, fd) = connections.recv().await?;
+            Source::Queue(shared, connections) => loop {
+                let Some((seq, fd)) = ready!(connections.poll_recv(cx)) else { return Poll::Ready(None) };
                 match Connection::try_from(fd) {
                     Ok(connection) => {
-                        self.shared.answer(seq, true);
-                        return Some(connection);
+                        shared.answer(seq, true);
+                        return Poll::Ready(Some(connection));
                     }
                     // Another worker may be able to.
-                    Err(_) => self.shared.answer(seq, false),
+                    Err(_) => shared.answer(seq, false),
                 }
             },
-            Source::Tcp(listener) => {
-                or(closed, async {
-                    retry(|cx| listener.poll_accept(cx)).await.map(|(tcp, _)| Connection::Tcp(tcp))
-                })
-                .await
+            Source::Tcp(_) | Source::Unix(_) => self.poll_socket(cx),
+        }
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+        let stopping = self.stopping.as_mut().poll(cx).is_ready();
+        if stopping {
+            // Others accept from the same socket, or their primary keeps it.
+            if self.hold.is_shared() || self.waiting == 0 {
+                return Poll::Ready(None);
             }
-            Source::Unix(listener) => {
-                or(closed, async {
-                    retry(|cx| listener.poll_accept(cx)).await.map(|(unix, _)| Connection::Unix(unix))
-                })
-                .await
+            self.waiting -= 1;
+        }
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let accepted = match &self.source {
+                Source::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, _)| Connection::Tcp(tcp)),
+                Source::Unix(listener) => listener.poll_accept(cx).map_ok(|(unix, _)| Connection::Unix(unix)),
+                Source::Queue(..) => return Poll::Ready(None),
+            };
+            match accepted {
+                Poll::Pending if stopping => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(connection)) => return Poll::Ready(Some(connection)),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::warn!(%error, "cannot accept for now");
+                    self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+                }
             }
         }
     }
 }
 
-/// What comes, unless it is closed first.
-async fn or<T>(closed: impl Future<Output = ()>, accept: impl Future<Output = Option<T>>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = closed => None,
-        accepted = accept => accepted,
-    }
-}
+impl Stream for Listener {
+    type Item = Connection;
 
-async fn retry<T>(mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>) -> Option<T> {
-    loop {
-        match poll_fn(&mut accept).await {
-            Ok(accepted) => return Some(accepted),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept for now");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+        self.get_mut().poll_accept(cx)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Source::Queue(connections) = &mut self.source {
+        if let Source::Queue(shared, connections) = &mut self.source {
             connections.close();
             while let Ok((seq, _)) = connections.try_recv() {
-                self.shared.answer(seq, false);
+                shared.answer(seq, false);
             }
         }
-        self.shared.close(self.id);
     }
 }
 
-impl Source {
-    /// A socket that the primary bound. A Node primary leaves listening to the worker, and if binding failed
-    /// late, finding that out as well (`lib/net.js`, `listenOnPrimaryHandle`).
-    pub(super) fn shared(fd: OwnedFd, target: &Target) -> io::Result<Self> {
-        let bound = socket::local_addr(&fd)?;
-        if let (Target::Tcp { port, .. }, Some(bound)) = (target, bound)
-            && *port != 0
-            && bound.port() != *port
-        {
-            return Err(rustix::io::Errno::ADDRINUSE.into());
-        }
-        socket::listen(&fd, i32::try_from(DEFAULT_BACKLOG).unwrap_or(i32::MAX))?;
-        let unfit =
-            |_| io::Error::new(io::ErrorKind::InvalidData, "the primary sent something else than a listener");
+/// Fails with `InvalidData` for what does not listen.
+impl TryFrom<OwnedFd> for Source {
+    type Error = io::Error;
+
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        let unfit = |_| io::Error::new(io::ErrorKind::InvalidData, "this is no socket that listens");
         let handle = Handle::try_from(fd)?;
         match handle.kind() {
             Kind::UnixListener => handle.try_into().map(Self::Unix).map_err(unfit),
             _ => handle.try_into().map(Self::Tcp).map_err(unfit),
         }
-    }
-
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Queue(_) | Self::Unix(_) => None,
-        }
-    }
-}
-
-impl TryFrom<OwnedFd> for Connection {
-    type Error = io::Error;
-
-    fn try_from(fd: OwnedFd) -> io::Result<Self> {
-        match socket::kind(&fd)? {
-            Kind::UnixStream => {
-                let stream = std::os::unix::net::UnixStream::from(fd);
-                stream.set_nonblocking(true)?;
-                UnixStream::from_std(stream).map(Self::Unix)
-            }
-            _ => {
-                let stream = std::net::TcpStream::from(fd);
-                stream.set_nonblocking(true)?;
-                TcpStream::from_std(stream).map(Self::Tcp)
-            }
-        }
-    }
-}
-
-macro_rules! either {
-    ($connection:expr, $stream:ident => $call:expr) => {
-        match $connection {
-            Connection::Tcp($stream) => $call,
-            Connection::Unix($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

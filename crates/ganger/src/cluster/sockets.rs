@@ -15,7 +15,7 @@ use ganger_proto::{
 
 use crate::sys::{
     fd::{self, Reserve},
-    socket::{self, Kind, TcpBind, UnixMode},
+    socket::{self, Kind, SocketFile, TcpBind, UdpBind, UnixMode},
 };
 
 /// Accepting goes on this long after descriptors ran out.
@@ -25,8 +25,8 @@ pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_millis(5
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) fd: Arc<OwnedFd>,
-    /// The file to remove when it is closed.
-    path: Option<PathBuf>,
+    /// Its file, which goes with it.
+    file: Option<SocketFile>,
     /// The length of its queue.
     pub(super) backlog: u32,
     /// Whether the machine wants connections from it.
@@ -42,46 +42,11 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    /// Binds, and listens unless it is a datagram socket. The primary listens itself before anybody is told:
-    /// bound but not listening, the port could be taken by a stranger.
-    pub(super) fn bind(target: &Target, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
-        let queue = i32::try_from(backlog).unwrap_or(i32::MAX);
-        let mut path = None;
-        let fd = match target {
-            Target::Tcp { host, port, ipv6_only } => {
-                let address = host.as_deref().map(parse_address).transpose()?;
-                let bind = TcpBind { address, port: *port, ipv6_only: *ipv6_only };
-                let fd = socket::bind_tcp(&bind)?;
-                socket::listen(&fd, queue)?;
-                fd
-            }
-            Target::Unix { path: name, readable_all, writable_all } => {
-                let name = unix_path(name);
-                let mode = UnixMode { readable_all: *readable_all, writable_all: *writable_all };
-                let fd = socket::bind_unix(&name, mode)?;
-                socket::listen(&fd, queue)?;
-                path = (!name.as_os_str().as_encoded_bytes().starts_with(b"\0")).then_some(name);
-                fd
-            }
-            Target::Udp { host, port, ipv6_only, reuse_addr } => {
-                socket::bind_udp(parse_address(host)?, *port, *ipv6_only, *reuse_addr)?
-            }
-            Target::Fd(number) => {
-                let fd = fd::duplicate_inherited(*number)?;
-                // Its flags are others' as well, so what cannot be listened on is left as it is.
-                match socket::kind(&fd)? {
-                    Kind::Udp => {}
-                    Kind::TcpListener | Kind::UnixListener | Kind::TcpStream | Kind::UnixStream => {
-                        socket::listen(&fd, queue)?;
-                    }
-                    Kind::UnixDatagram | Kind::Other => return Err(rustix::io::Errno::INVAL.into()),
-                }
-                fd::set_nonblocking(&fd)?;
-                fd
-            }
-        };
+    /// Opens what a worker asks for.
+    pub(super) fn open(target: &Target, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
+        let Bound { fd, file } = bind(target, backlog, false)?;
         let sockname = socket::local_addr(&fd)?.map(sockname);
-        Ok((Self { fd: Arc::new(fd), path, backlog, accepting: false, paused_until: None }, sockname))
+        Ok((Self { fd: Arc::new(fd), file, backlog, accepting: false, paused_until: None }, sockname))
     }
 
     /// The next connection that the kernel has completed; none for now. What fails on the way of a single
@@ -104,12 +69,59 @@ impl Socket {
     }
 
     /// Removes its file: nobody can come by it any more.
-    pub(super) fn unlink(&self) {
-        if let Some(path) = &self.path {
-            // Somebody may have removed it before; then there is nothing to do.
-            let _ = std::fs::remove_file(path);
-        }
+    pub(super) fn unlink(&mut self) {
+        self.file = None;
     }
+}
+
+/// A socket that was bound, and its file if it has one.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) fd: OwnedFd,
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Binds, and listens unless it is a datagram socket. The primary listens itself before anybody is told: bound but not
+/// listening, the port could be taken by a stranger.
+pub(super) fn bind(target: &Target, backlog: u32, reuse_port: bool) -> io::Result<Bound> {
+    let queue = i32::try_from(backlog).unwrap_or(i32::MAX);
+    let mut file = None;
+    let fd = match target {
+        Target::Tcp { host, port, ipv6_only } => {
+            let address = host.as_deref().map(parse_address).transpose()?;
+            let bind = TcpBind { address, port: *port, ipv6_only: *ipv6_only, reuse_port };
+            let fd = socket::bind_tcp(&bind)?;
+            socket::listen(&fd, queue)?;
+            fd
+        }
+        Target::Unix { path: name, readable_all, writable_all } => {
+            let mode = UnixMode { readable_all: *readable_all, writable_all: *writable_all };
+            let fd;
+            (fd, file) = socket::listen_unix(&unix_path(name), mode, queue)?;
+            fd
+        }
+        Target::Udp { host, port, ipv6_only, reuse_addr } => socket::bind_udp(&UdpBind {
+            address: parse_address(host)?,
+            port: *port,
+            ipv6_only: *ipv6_only,
+            reuse_addr: *reuse_addr,
+            reuse_port,
+        })?,
+        Target::Fd(number) | Target::UdpFd(number) => {
+            let fd = fd::duplicate_inherited(*number)?;
+            // Its flags are others' as well, so what is of no use here is left as it is.
+            match (socket::kind(&fd)?, target.is_datagram()) {
+                (Kind::Udp, true) => {}
+                (Kind::TcpListener | Kind::UnixListener | Kind::TcpStream | Kind::UnixStream, false) => {
+                    socket::listen(&fd, queue)?
+                }
+                _ => return Err(rustix::io::Errno::INVAL.into()),
+            }
+            fd::set_nonblocking(&fd)?;
+            fd
+        }
+    };
+    Ok(Bound { fd, file })
 }
 
 /// The address in the form of Node's `server.address()`.

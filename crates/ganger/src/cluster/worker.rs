@@ -1,239 +1,204 @@
-//! A worker in Rust: the same under a ganger primary and under Node's own.
+//! A worker in Rust: the same under a ganger primary, under Node's own, and alone.
+
+mod connected;
+mod inherited;
+mod life;
+mod signals;
+mod start;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, OwnedFd},
-    path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, Once},
 };
 
 use ganger_proto::{
-    Payload, Seq, Serialization, Slot, WorkerId,
-    cluster::worker::{Effect, ListenId, Worker as Machine},
-    node::{Act, ClusterMessage, Sockname, Target},
-    session::{Event, Limits},
-    wire::lane::{self, Packet},
-};
-use tokio::{
-    io::{
-        Interest,
-        unix::{AsyncFd, AsyncFdReadyGuard},
-    },
-    sync::{Notify, mpsc, oneshot, watch},
+    Payload, Serialization, Slot, WorkerId,
+    node::{Sockname, Target},
 };
 
-use super::listener::{Listener, Source};
+use super::{
+    Endpoint, UdpSocket, endpoint,
+    listen::{Flow, Listen},
+    listener::{Listener, Source},
+    sockets::{Bound, bind},
+};
 use crate::{
-    channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
+    channel::{Message, SendError},
     handle::Handle,
-    sys::watch::watch,
+    sys::socket::{self, SocketFile},
 };
 
-/// So many messages wait for [`Worker::recv`]; what comes then is lost.
-const MESSAGES: usize = 4096;
+use connected::Lease;
+use inherited::{Held, Inherited};
+use life::Life;
 
-/// What a worker finds in its environment, taken out of it.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) id: WorkerId,
-    pub(crate) slot: Slot,
-    pub(crate) channel: OwnedFd,
-    pub(crate) serialization: Serialization,
-    pub(crate) lane: Option<OwnedFd>,
-}
+pub(super) use connected::Shared;
+pub(crate) use start::take;
+pub use start::{NewWorker, worker};
 
 /// A worker's side of the cluster. Cheap to clone; all clones are the same worker.
+///
+/// The same code works in three situations:
+///
+/// | | under a ganger or Node primary | alone |
+/// |---|---|---|
+/// | started by | `ganger run`, [`Primary::fork`](super::Primary::fork), `cluster.fork()` | anybody |
+/// | [`listen`](Self::listen), [`bind_udp`](Self::bind_udp) | asks the primary, and shares with the other workers | opens the socket itself |
+/// | [`stopping`](Self::stopping) | when the primary asks it to leave, or has gone | at `SIGTERM` or Ctrl-C |
+/// | [`send`](Self::send), [`recv`](Self::recv) | speak with the primary | drops it; nothing comes |
+/// | [`id`](Self::id), [`slot`](Self::slot) | the primary's, 1… and 0… | 0 and 0 |
+///
+/// In each of them a socket that the process was started with (`LISTEN_FDS`: systemd's, or that of
+/// `ganger run --listen`) is taken where `listen` names its address.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    shared: Arc<Shared>,
+    member: Arc<Member>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+struct Member {
     id: WorkerId,
     slot: Slot,
-    inner: Mutex<Inner>,
-    /// Something is to be written that the socket did not take.
-    blocked: Notify,
-    messages: tokio::sync::Mutex<mpsc::Receiver<Message>>,
-    phase: watch::Sender<Phase>,
+    /// None where the worker is alone.
+    primary: Option<Arc<Shared>>,
+    inherited: Inherited,
+    life: Life,
+    /// Whether the signals are heeded that stop a worker that is alone.
+    heeding: Once,
 }
 
-/// Whether the worker is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Serving,
-    /// The primary has asked it to leave, or it the primary.
-    Stopping,
-    /// The channel is closed.
-    Disconnected,
-}
-
+/// Whose a socket is. Dropped, it is given back.
 #[derive(Debug)]
-struct Inner {
-    machine: Machine<OwnedFd>,
-    link: Option<Link<OwnedFd>>,
-    lane: Option<LaneLink>,
-    /// Connections that came by the lane: their answers go back by it.
-    by_lane: BTreeSet<Seq>,
-    /// What the lane is read into.
-    packet: Vec<u8>,
-    listens: BTreeMap<ListenId, Listen>,
-    messages: mpsc::Sender<Message>,
-    json: Vec<u8>,
+pub(super) enum Hold {
+    /// The primary's.
+    Primary(Lease),
+    /// It was there before us.
+    Inherited(#[expect(dead_code, reason = "it gives back")] Held),
+    /// Ours, with its file.
+    Own(#[expect(dead_code, reason = "it removes its file")] Option<SocketFile>),
 }
 
-#[derive(Debug)]
-enum Listen {
-    Asked(oneshot::Sender<io::Result<Opened>>),
-    /// The way to the listener; closed, it is gone.
-    Open(mpsc::UnboundedSender<(Seq, OwnedFd)>),
-}
-
-/// A socket that the primary has open for us.
-#[derive(Debug)]
-struct Opened {
-    socket: Option<OwnedFd>,
-    sockname: Option<Sockname>,
-    connections: mpsc::UnboundedReceiver<(Seq, OwnedFd)>,
-}
-
-/// Where to listen: a port (on all addresses), a socket address, or a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress(Target);
-
-impl From<u16> for ListenAddress {
-    fn from(port: u16) -> Self {
-        Self(Target::Tcp { host: None, port, ipv6_only: false })
-    }
-}
-
-impl From<SocketAddr> for ListenAddress {
-    fn from(address: SocketAddr) -> Self {
-        (address.ip(), address.port()).into()
-    }
-}
-
-impl From<(IpAddr, u16)> for ListenAddress {
-    fn from((host, port): (IpAddr, u16)) -> Self {
-        Self(Target::Tcp { host: Some(host.to_string()), port, ipv6_only: false })
-    }
-}
-
-/// A Unix-domain socket. A relative path is relative to the worker's directory, as in Node.
-impl From<&Path> for ListenAddress {
-    fn from(path: &Path) -> Self {
-        let path = resolved(path).to_string_lossy().into_owned();
-        Self(Target::Unix { path, readable_all: false, writable_all: false })
-    }
-}
-
-/// As Node's `path.resolve`: absolute, and without `..`. It is the text that workers share a socket by.
-fn resolved(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    let mut resolved = PathBuf::new();
-    for part in absolute.components() {
-        if part == Component::ParentDir {
-            resolved.pop();
-        } else {
-            resolved.push(part);
+impl Hold {
+    /// Whether somebody else has it as well.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Primary(_) | Self::Inherited(_) => true,
+            Self::Own(_) => false,
         }
-    }
-    resolved
-}
-
-impl From<PathBuf> for ListenAddress {
-    fn from(path: PathBuf) -> Self {
-        path.as_path().into()
     }
 }
 
 impl Worker {
-    /// Takes over the channel, says `online` and starts the task that serves it. Needs a tokio runtime.
-    pub(crate) fn new(taken: Taken) -> io::Result<Self> {
-        let link = Link::new(taken.channel, taken.serialization, Limits::default())?;
-        let watched = watch(link.as_fd().try_clone_to_owned()?, Interest::READABLE | Interest::WRITABLE)?;
-        let lane = taken.lane.map(LaneLink::new);
-        // Where it cannot be watched or greeted, the primary goes on by the channel.
-        let watched_lane = lane.as_ref().and_then(|lane| {
-            let own = lane.as_fd().try_clone_to_owned().ok()?;
-            let watched = watch(own, Interest::READABLE | Interest::WRITABLE).ok()?;
-            lane.greet().ok().map(|()| watched)
-        });
-        let (sender, receiver) = mpsc::channel(MESSAGES);
-        let inner = Inner {
-            machine: Machine::new(),
-            link: Some(link),
-            lane: lane.filter(|_| watched_lane.is_some()),
-            by_lane: BTreeSet::new(),
-            packet: Vec::new(),
-            listens: BTreeMap::new(),
-            messages: sender,
-            json: Vec::new(),
-        };
-        let shared = Arc::new(Shared {
-            id: taken.id,
-            slot: taken.slot,
-            inner: Mutex::new(inner),
-            blocked: Notify::new(),
-            messages: tokio::sync::Mutex::new(receiver),
-            phase: watch::Sender::new(Phase::Serving),
-        });
-        shared.with(|_| ());
-        tokio::spawn(serve(shared.clone(), watched, watched_lane));
-        Ok(Self { shared })
+    fn new(member: Member) -> Self {
+        Self { member: Arc::new(member) }
     }
 
-    /// The worker's number.
+    /// The worker's number, never used again. Alone it is 0, unless a ganger without a channel has given it one.
     pub fn id(&self) -> WorkerId {
-        self.shared.id
+        self.member.id
     }
 
-    /// The worker's place in the gang; the number, less one, under a primary that knows no slots.
+    /// The worker's place in the gang; the number, less one, under a primary that knows no slots, and 0 alone.
     pub fn slot(&self) -> Slot {
-        self.shared.slot
+        self.member.slot
     }
 
-    /// Listens, by way of the primary: all workers that listen on the same address share its connections.
-    /// Port 0 is the same port for all of them.
+    /// Whether there is no primary, and never was.
+    pub fn is_alone(&self) -> bool {
+        self.member.primary.is_none()
+    }
+
+    /// Listens: on a port, a socket address, a path, or what [`Listen`] says of them.
+    ///
+    /// Under a primary it does so by way of the primary: all workers that listen on the same address share its
+    /// connections, and port 0 is the same port for all of them. What is [exclusive](Listen::exclusive), and all else
+    /// where there is no primary, is opened here.
     ///
     /// # Errors
-    /// What the primary met when it bound the socket, with its errno (`EADDRINUSE`, `EACCES`, …); `NotConnected`
-    /// if the primary has gone.
-    pub async fn listen(&self, address: impl Into<ListenAddress>) -> io::Result<Listener> {
-        let ListenAddress(target) = address.into();
-        let (sender, receiver) = oneshot::channel();
-        let id = self.shared.with(|inner| {
-            inner.link.is_some().then(|| {
-                let id = inner.machine.listen(&target, None);
-                inner.listens.insert(id, Listen::Asked(sender));
-                id
-            })
-        });
-        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the primary has gone");
-        let id = id.ok_or_else(gone)?;
-        let wanted = Wanted { shared: &self.shared, id, armed: true };
-        let opened = receiver.await.map_err(|_| gone())??;
-        let source = match opened.socket {
-            Some(socket) => Source::shared(socket, &target),
-            None => Ok(Source::Queue(opened.connections)),
-        };
-        let source = source?;
-        let address = match (&source, opened.sockname) {
-            (Source::Queue(_), Some(name)) => {
-                name.address.parse().ok().map(|ip| SocketAddr::new(ip, name.port))
+    /// What was met in binding the socket, here or by the primary, with its errno (`EADDRINUSE`, `EACCES`, …);
+    /// `NotConnected` if the worker is to leave, or the primary has gone.
+    pub async fn listen(&self, address: impl Into<Listen>) -> io::Result<Listener> {
+        let listen = address.into();
+        let target = listen.target(Flow::Connections)?;
+        let backlog = listen.effective_backlog();
+        let (source, address, hold) = match self.find(&listen, Flow::Connections).await? {
+            Found::Here(fd, hold) => {
+                let address = match &target {
+                    Target::Unix { .. } => of_target(&target),
+                    _ => endpoint::of_socket(&fd)?,
+                };
+                (fd.try_into()?, address, hold)
             }
-            (source, _) => source.local_addr(),
+            Found::Asked(shared) => {
+                let (lease, opened) = shared.open(&target, listen.wanted_backlog()).await?;
+                let address = match (&target, &opened.socket, &opened.sockname) {
+                    (Target::Tcp { .. } | Target::Fd(_), Some(socket), _) => endpoint::of_socket(socket)?,
+                    (_, None, Some(name)) => of_sockname(name).unwrap_or_else(|| of_target(&target)),
+                    _ => of_target(&target),
+                };
+                let source = match opened.socket {
+                    Some(socket) => {
+                        is_bound(&address, &target)?;
+                        // A Node primary leaves that to the worker.
+                        socket::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+                        socket.try_into()?
+                    }
+                    None => Source::Queue(shared.clone(), opened.connections),
+                };
+                lease.listening(address.port());
+                (source, address, Hold::Primary(lease))
+            }
         };
-        self.shared.with(|inner| inner.machine.listening(id, address.map(|address| address.port())));
-        wanted.disarm();
-        Ok(Listener::new(self.shared.clone(), id, source, address))
+        Ok(Listener::new(source, address, self.member.life.stopping().clone(), hold, backlog))
     }
 
-    /// Sends the primary a message. `Ok(false)` means that something already waits to be read there.
+    /// Binds a UDP socket, on a port (of all IPv4 addresses) or an address. Under a primary all workers that bind the
+    /// same address share the socket, whatever the policy.
+    ///
+    /// # Errors
+    /// As [`Worker::listen`]; `InvalidInput` for a path, or a descriptor that is no UDP socket.
+    pub async fn bind_udp(&self, address: impl Into<Listen>) -> io::Result<UdpSocket> {
+        let listen = address.into();
+        let target = listen.target(Flow::Datagrams)?;
+        let stopping = self.member.life.stopping().clone();
+        match self.find(&listen, Flow::Datagrams).await? {
+            Found::Here(fd, hold) => UdpSocket::new(fd, stopping, hold),
+            Found::Asked(shared) => {
+                let (lease, opened) = shared.open(&target, None).await?;
+                let none = || io::Error::new(io::ErrorKind::InvalidData, "the primary sent no socket");
+                let fd = opened.socket.ok_or_else(none)?;
+                let address = endpoint::of_socket(&fd)?;
+                is_bound(&address, &target)?;
+                lease.listening(address.port());
+                UdpSocket::new(fd, stopping, Hold::Primary(lease))
+            }
+        }
+    }
+
+    /// The socket that was inherited or is opened here; otherwise whom to ask.
+    async fn find(&self, listen: &Listen, flow: Flow) -> io::Result<Found<'_>> {
+        let Member { primary, inherited, life, .. } = &*self.member;
+        self.member.heed_signals();
+        if life.is_stopping() {
+            return Err(rustix::io::Errno::NOTCONN.into());
+        }
+        if let Some(found) = inherited.find(listen, flow) {
+            let (fd, held) = found?;
+            return Ok(Found::Here(fd, Hold::Inherited(held)));
+        }
+        if let Some(shared) = primary.as_ref().filter(|_| !listen.is_own()) {
+            return Ok(Found::Asked(shared));
+        }
+        let Bound { fd, file } =
+            bind(&listen.target(flow)?, listen.effective_backlog(), listen.shares_port())?;
+        Ok(Found::Here(fd, Hold::Own(file)))
+    }
+
+    /// Sends the primary a message. `Ok(false)` means that something already waits to be read there. Alone, it is dropped:
+    /// nobody is there who could want it.
     ///
     /// # Errors
     /// If the value has no JSON, or the channel is closed.
@@ -244,313 +209,124 @@ impl Worker {
     /// The same, with a socket that travels with the message.
     ///
     /// # Errors
-    /// As [`Worker::send`]; the socket comes back in the error.
+    /// As [`Worker::send`], and alone; the socket comes back in the error.
     pub fn send_with<T: serde::Serialize + ?Sized>(
         &self,
         message: &T,
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
-        self.shared.with(|inner| {
-            let Some(link) = inner.link.as_mut() else { return Err(SendError::closed(handle)) };
-            let payload = Payload::of(link.session.serialization(), message);
-            let (payload, handle) = SendError::check(payload, handle)?;
-            link.post(&payload, handle)
-        })
+        match (&self.member.primary, handle) {
+            (Some(shared), handle) => shared.send(message, handle),
+            (None, None) => {
+                // What could not be sent is a mistake here too.
+                SendError::check(Payload::of(Serialization::Json, message), None)?;
+                Ok(true)
+            }
+            (None, handle) => Err(SendError::closed(handle)),
+        }
     }
 
-    /// The next message of the primary; none when the channel is closed.
+    /// The next message of the primary; none when the channel is closed. Alone there is none to come, and it resolves when
+    /// the worker is to leave.
     pub async fn recv(&self) -> Option<Message> {
-        let mut messages = self.shared.messages.lock().await;
-        let mut phase = self.shared.phase.subscribe();
+        match &self.member.primary {
+            Some(shared) => shared.recv().await,
+            None => {
+                self.member.life.stopping().cancelled().await;
+                None
+            }
+        }
+    }
+
+    /// Resolves when the worker should finish what it has and end: the primary has asked it to, or it has called
+    /// [`Worker::disconnect`], or the channel is closed.
+    ///
+    /// Alone it is `SIGTERM` or `SIGINT` (Ctrl-C) that asks, and a second one ends the process at once. They are heeded
+    /// from the first `listen`, `bind_udp` or `stopping` on; a program that does none of these they end as any other.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        let member = self.member.clone();
+        async move {
+            member.heed_signals();
+            member.life.stopping().cancelled().await;
+        }
+    }
+
+    /// Leaves of its own accord: closes all listeners and tells the primary, which replaces the worker while it finishes
+    /// what it has. Alone it is the same as a `SIGTERM`.
+    pub fn disconnect(&self) {
+        match &self.member.primary {
+            Some(shared) => shared.disconnect(),
+            None => self.member.life.stop(),
+        }
+    }
+
+    /// The program's own future, as long as there is a primary that wants it to run.
+    async fn serve<T>(&self, worker: impl Future<Output = T>) -> T {
+        let mut worker = std::pin::pin!(worker);
         tokio::select! {
             biased;
-            message = messages.recv() => message,
-            _ = phase.wait_for(|phase| *phase == Phase::Disconnected) => messages.try_recv().ok(),
+            result = &mut worker => return result,
+            () = self.member.life.disconnected() => {}
         }
-    }
-
-    /// Resolves when the worker should finish what it has and end: the primary has asked it to, or it has
-    /// called [`Worker::disconnect`], or the channel is closed.
-    pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.shared.stopping()
-    }
-
-    /// Leaves of its own accord: closes all listeners and tells the primary, which replaces the worker
-    /// while it finishes what it has.
-    pub fn disconnect(&self) {
-        self.shared.with(|inner| inner.machine.disconnect());
-    }
-
-    /// Resolves when the channel is closed.
-    pub(crate) fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut phase = self.shared.phase.subscribe();
-        async move {
-            let _ = phase.wait_for(|phase| *phase == Phase::Disconnected).await;
+        if self.member.life.is_lost() {
+            std::process::exit(0);
         }
-    }
-
-    /// Whether the channel may close without that being the primary's death.
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.shared.phase.borrow() >= Phase::Stopping
+        worker.await
     }
 
     /// Writes what is to be written and closes the channel.
-    pub(crate) async fn close(&self) {
-        self.shared.with(|inner| inner.link.as_mut().map(|link| link.session.disconnect()));
-        self.disconnected().await;
-    }
-}
-
-/// A request whose future may be dropped: then nobody will listen, and the primary must not count on it.
-struct Wanted<'a> {
-    shared: &'a Shared,
-    id: ListenId,
-    armed: bool,
-}
-
-impl Wanted<'_> {
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.shared.close(self.id);
+    async fn close(&self) {
+        if let Some(shared) = &self.member.primary {
+            shared.close().await;
         }
     }
 }
 
-impl Shared {
-    /// Does something with the worker's state, then all that follows from it. Never waits.
-    fn with<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
-        // A panic in the middle leaves nothing half done that the machine would not bear.
-        let mut inner: MutexGuard<'_, Inner> = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = act(&mut inner);
-        let mut phase = Phase::Serving;
-        inner.perform(&mut phase);
-        if let Some(link) = &mut inner.link {
-            if link.flush() == Flushed::Blocked {
-                self.blocked.notify_one();
-            }
-            if link.session.wants_close() {
-                inner.link = None;
-            }
+impl Member {
+    /// Where there is no primary to ask us, the signals do.
+    fn heed_signals(&self) {
+        if self.primary.is_none() {
+            self.heeding.call_once(|| {
+                if let Err(error) = signals::heed(&self.life) {
+                    tracing::warn!(%error, "signals will end this process and not stop it");
+                }
+            });
         }
-        if let Some(lane) = &mut inner.lane
-            && lane.flush().flushed == Flushed::Blocked
+    }
+}
+
+/// Where a socket comes from.
+enum Found<'a> {
+    Here(OwnedFd, Hold),
+    Asked(&'a Arc<Shared>),
+}
+
+/// If binding failed late in a Node primary, finding that out is left to the worker as well (`lib/net.js`,
+/// `listenOnPrimaryHandle`).
+fn is_bound(address: &Endpoint, target: &Target) -> io::Result<()> {
+    match target {
+        Target::Tcp { port, .. } | Target::Udp { port, .. }
+            if *port != 0 && address.port() != Some(*port) =>
         {
-            self.blocked.notify_one();
+            Err(rustix::io::Errno::ADDRINUSE.into())
         }
-        if inner.link.is_none() {
-            inner.lane = None;
-            phase = Phase::Disconnected;
-            inner.listens.clear();
-            self.blocked.notify_one();
-        }
-        drop(inner);
-        self.phase.send_if_modified(|current| {
-            let later = phase > *current;
-            *current = phase.max(*current);
-            later
-        });
-        result
-    }
-
-    pub(super) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut phase = self.phase.subscribe();
-        async move {
-            // An error means that the worker itself is gone, which is as good.
-            let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
-        }
-    }
-
-    /// The program has taken a connection, or cannot.
-    pub(super) fn answer(&self, seq: Seq, taken: bool) {
-        self.with(|inner| if taken { inner.machine.accepted(seq) } else { inner.machine.rejected(seq) });
-    }
-
-    pub(super) fn close(&self, id: ListenId) {
-        self.with(|inner| inner.machine.close(id));
+        _ => Ok(()),
     }
 }
 
-impl Inner {
-    /// Tells the machine what the channel says, and does what it wants done.
-    fn perform(&mut self, phase: &mut Phase) {
-        loop {
-            if let Some(effect) = self.machine.poll_effect() {
-                self.perform_one(effect, phase);
-            } else if let Some(event) = self.link.as_mut().and_then(|link| link.session.poll_event()) {
-                match event {
-                    Event::Cluster { message, handle } => {
-                        // Connections that were sent before are still ours to serve.
-                        if message.act == Act::Disconnect {
-                            self.receive_lane();
-                        }
-                        self.machine.handle(message, handle);
-                    }
-                    Event::Message { payload, handle } => {
-                        // Nobody takes them, it seems.
-                        let message = Message::new(payload, handle.map(|(_, fd)| fd));
-                        if self.messages.try_send(message).is_err() {
-                            tracing::warn!("a message of the primary is lost: {MESSAGES} wait for recv()");
-                        }
-                    }
-                    Event::Fault(fault) => tracing::warn!(%fault, "the primary broke a rule of the wire"),
-                    Event::Disconnected => self.link = None,
-                    // Our copy is closed by being dropped.
-                    _ => {}
-                }
-            } else {
-                return;
-            }
+/// Where it was asked for.
+fn of_target(target: &Target) -> Endpoint {
+    match target {
+        Target::Tcp { host, port, .. } => {
+            let host =
+                host.as_deref().unwrap_or("::").parse().unwrap_or(std::net::Ipv6Addr::UNSPECIFIED.into());
+            SocketAddr::new(host, *port).into()
         }
-    }
-
-    /// Reads the lane to its end. The channel was read before: what it says of a socket comes before its connections.
-    fn receive_lane(&mut self) {
-        self.packet.resize(lane::LONGEST, 0);
-        while let Some(lane) = &self.lane {
-            match lane.receive(&mut self.packet) {
-                Ok(Some((Packet::Connections { key, seqs }, connections))) => {
-                    let mut connections = connections.into_iter();
-                    for seq in seqs {
-                        self.by_lane.insert(seq);
-                        match connections.next() {
-                            Some(connection) => {
-                                let act = Act::NewConn { key: key.clone() };
-                                self.machine.handle(ClusterMessage { seq: Some(seq), act }, Some(connection));
-                            }
-                            // This process had no room for it: another worker may.
-                            None => self.refuse(seq),
-                        }
-                    }
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                // The channel tells what it means.
-                Err(_) => self.lane = None,
-            }
-        }
-    }
-
-    fn refuse(&mut self, seq: Seq) {
-        self.by_lane.remove(&seq);
-        if let Some(lane) = &mut self.lane {
-            lane.answer(seq, false);
-        }
-    }
-
-    fn perform_one(&mut self, effect: Effect<OwnedFd>, phase: &mut Phase) {
-        match effect {
-            Effect::Send(ClusterMessage { act: Act::Accepted { ack, accepted }, .. })
-                if self.by_lane.remove(&ack) =>
-            {
-                if let Some(lane) = &mut self.lane {
-                    lane.answer(ack, accepted);
-                }
-            }
-            Effect::Send(message) => {
-                self.json.clear();
-                message.write(&mut self.json);
-                if let (Some(link), Ok(json)) = (&mut self.link, std::str::from_utf8(&self.json)) {
-                    // A closed channel has its own event.
-                    let _ = link.session.send_json(json, None);
-                }
-            }
-            Effect::Opened { listen, socket, sockname } => {
-                let (sender, connections) = mpsc::unbounded_channel();
-                let asked = self.listens.insert(listen, Listen::Open(sender));
-                if let Some(Listen::Asked(waiting)) = asked
-                    && waiting.send(Ok(Opened { socket, sockname, connections })).is_err()
-                {
-                    // Nobody waits for it any more.
-                    self.machine.close(listen);
-                }
-            }
-            Effect::Failed { listen, errno } => {
-                if let Some(Listen::Asked(waiting)) = self.listens.remove(&listen) {
-                    let _ = waiting.send(Err(io::Error::from_raw_os_error(errno)));
-                }
-            }
-            Effect::Connection { listen, seq, connection } => {
-                let sent = match self.listens.get(&listen) {
-                    Some(Listen::Open(sender)) => sender.send((seq, connection)).is_ok(),
-                    Some(Listen::Asked(_)) | None => false,
-                };
-                if !sent {
-                    self.machine.rejected(seq);
-                }
-            }
-            Effect::Drop(fd) => drop(fd),
-            Effect::Closed(listen) => drop(self.listens.remove(&listen)),
-            Effect::Stopping => *phase = Phase::Stopping,
-            Effect::CloseChannel => {
-                if let Some(link) = &mut self.link {
-                    link.session.disconnect();
-                }
-            }
-        }
+        Target::Unix { path, .. } => Endpoint::Unix(Some(path.into())),
+        Target::Udp { .. } | Target::Fd(_) | Target::UdpFd(_) => Endpoint::Unix(None),
     }
 }
 
-/// Reads channel and lane as long as the channel is open, and writes what did not fit before.
-async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>, mut lane: Option<AsyncFd<OwnedFd>>) {
-    let mut buffer = vec![0; READ_SIZE];
-    let mut blocked = false;
-    // All that the channel has, unless it is too much for one turn.
-    let receive = |inner: &mut Inner, buffer: &mut [u8]| {
-        let Some(link) = &mut inner.link else { return false };
-        link.receive(buffer);
-        link.more_to_read()
-    };
-    while *shared.phase.borrow() != Phase::Disconnected {
-        tokio::select! {
-            ready = watched.readable() => {
-                let Ok(mut ready) = ready else { return };
-                if !shared.with(|inner| receive(inner, &mut buffer)) {
-                    ready.clear_ready();
-                }
-            }
-            ready = ready(&lane, Interest::READABLE) => {
-                let Some(mut ready) = ready else { return };
-                ready.clear_ready();
-                // What the channel says of a socket comes before the connections from it.
-                while shared.with(|inner| receive(inner, &mut buffer)) {}
-                let open = shared.with(|inner| {
-                    inner.receive_lane();
-                    inner.lane.is_some()
-                });
-                if !open {
-                    lane = None;
-                }
-            }
-            ready = watched.writable(), if blocked => {
-                let Ok(mut ready) = ready else { return };
-                ready.clear_ready();
-                blocked = false;
-                shared.with(|_| ());
-            }
-            ready = ready(&lane, Interest::WRITABLE), if blocked => {
-                let Some(mut ready) = ready else { return };
-                ready.clear_ready();
-                blocked = false;
-                shared.with(|_| ());
-            }
-            () = shared.blocked.notified() => blocked = true,
-        }
-    }
-}
-
-/// Resolves when the lane is ready; never, without one.
-async fn ready(
-    lane: &Option<AsyncFd<OwnedFd>>,
-    interest: Interest,
-) -> Option<AsyncFdReadyGuard<'_, OwnedFd>> {
-    match lane {
-        Some(lane) => lane.ready(interest).await.ok(),
-        None => std::future::pending().await,
-    }
+fn of_sockname(name: &Sockname) -> Option<Endpoint> {
+    Some(SocketAddr::new(name.address.parse().ok()?, name.port).into())
 }

@@ -3,6 +3,7 @@
 //! Nothing here blocks, whatever the flags of the descriptor say. It must not know what the bytes mean.
 
 mod bind;
+mod unix;
 mod untouched;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,7 +18,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-pub use bind::{TcpBind, UnixMode, bind_tcp, bind_udp, bind_unix, listen};
+pub use bind::{TcpBind, UdpBind, bind_tcp, bind_udp, listen};
+pub use unix::{SocketFile, UnixMode, listen_unix};
 pub use untouched::untouched;
 
 /// A connected pair for a channel: ours first, non-blocking, then the child's, blocking. Both are close-on-exec
@@ -342,7 +344,12 @@ mod tests {
     fn kinds_are_told_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let bound = bind_tcp(&TcpBind { address: Some([127, 0, 0, 1].into()), port: 0, ipv6_only: false });
+        let bound = bind_tcp(&TcpBind {
+            address: Some([127, 0, 0, 1].into()),
+            port: 0,
+            ipv6_only: false,
+            reuse_port: false,
+        });
         let directory = tempfile::tempdir().unwrap();
         let unix_listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let seqpacket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();

@@ -1,8 +1,8 @@
 //! What this program does as a worker.
 
-use std::{env, net::SocketAddr, path::PathBuf, pin::pin};
+use std::{env, pin::pin};
 
-use ganger::cluster::{Connection, Listener, Primary, Worker};
+use ganger::cluster::{Connection, Listen, Listener, Primary, Worker};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,9 +109,9 @@ impl Part {
             "id" => json!([self.worker.id(), self.worker.slot(), std::process::id()]),
             "listen" => match self.listen(message[1].as_str().unwrap_or_default()).await {
                 Ok(listener) => {
-                    let address = listener.local_addr().map(|address| address.to_string());
+                    let address = listener.local_addr().to_string();
                     self.listeners.push(State::Idle(listener));
-                    json!(["listening", address.unwrap_or_default()])
+                    json!(["listening", address])
                 }
                 Err(error) => json!(["error", error.kind().to_string(), error.raw_os_error()]),
             },
@@ -151,13 +151,7 @@ impl Part {
     }
 
     async fn listen(&self, address: &str) -> std::io::Result<Listener> {
-        if let Ok(address) = address.parse::<SocketAddr>() {
-            self.worker.listen(address).await
-        } else if let Ok(port) = address.parse::<u16>() {
-            self.worker.listen(port).await
-        } else {
-            self.worker.listen(PathBuf::from(address)).await
-        }
+        self.worker.listen(address.parse::<Listen>()?).await
     }
 }
 

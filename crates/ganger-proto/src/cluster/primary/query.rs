@@ -62,7 +62,7 @@ impl<C> Primary<C> {
         let entry = Socket {
             key: query.key(),
             slot: None,
-            dispatched: self.policy == Policy::RoundRobin && !matches!(target, Target::Udp { .. }),
+            dispatched: self.policy == Policy::RoundRobin && !target.is_datagram(),
             target,
             data: query.data,
             state: State::Binding { asked: vec![(id, seq)] },
@@ -135,7 +135,7 @@ impl<C> Primary<C> {
         self.effects.push_back(if socket.dispatched {
             Effect::Send { worker: worker_id, message }
         } else {
-            let datagram = matches!(socket.target, Target::Udp { .. });
+            let datagram = socket.target.is_datagram();
             Effect::SendSocket { worker: worker_id, socket: id, datagram, message }
         });
         self.dispatch(now, id);

@@ -123,8 +123,8 @@ impl Primary {
     }
 
     fn bind(&mut self, id: SocketId, target: &Target, backlog: u32) {
-        let bound = Socket::bind(target, backlog).and_then(|(socket, sockname)| {
-            if !matches!(target, Target::Udp { .. }) {
+        let bound = Socket::open(target, backlog).and_then(|(socket, sockname)| {
+            if !target.is_datagram() {
                 self.poller.get_ref().add(&socket, Token::Socket(id).into(), Interest::None)?;
             }
             Ok((socket, sockname))
