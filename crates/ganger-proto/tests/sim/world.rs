@@ -332,7 +332,7 @@ impl World {
             _ if fails => Err(EADDRINUSE),
             Target::Tcp { port, .. } => Ok(Some(sockname(port.max(1)))),
             Target::Udp { port, .. } => Ok(Some(sockname(port))),
-            Target::Unix { .. } | Target::Fd(_) => Ok(None),
+            Target::Unix { .. } | Target::Fd(_) | Target::UdpFd(_) => Ok(None),
         };
         if outcome.is_ok() && !matches!(target, Target::Udp { .. }) {
             self.around.kernel.insert(socket, Listening { queue: VecDeque::new(), accepting: false });

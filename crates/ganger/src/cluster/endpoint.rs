@@ -88,7 +88,8 @@ pub(super) fn of_socket(fd: impl std::os::fd::AsFd) -> io::Result<Endpoint> {
     }
     let unix = rustix::net::SocketAddrUnix::try_from(address)?;
     let bytes = match unix.abstract_name() {
-        Some(name) => Some([b"\0", name].concat()),
+        // What was never bound counts as an empty name.
+        Some(name) => (!name.is_empty()).then(|| [b"\0", name].concat()),
         None => unix.path().map(|path| path.to_bytes().to_vec()),
     };
     let path = |bytes: Vec<u8>| PathBuf::from(std::ffi::OsStr::from_bytes(&bytes));

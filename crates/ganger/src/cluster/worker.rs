@@ -74,7 +74,7 @@ struct Member {
 #[derive(Debug)]
 pub(super) enum Hold {
     /// The primary's.
-    Primary(Lease),
+    Primary(#[expect(dead_code, reason = "it gives back")] Lease),
     /// It was there before us.
     Inherited(#[expect(dead_code, reason = "it gives back")] Held),
     /// Ours, with its file.

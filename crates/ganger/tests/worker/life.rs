@@ -35,6 +35,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "environment", its_children_are_no_workers);
     for under in Under::nodes() {
         trial(trials, "orphan", under, it_ends_with_its_primary);
+        trial(trials, "deaf orphan", under, it_ends_with_its_primary_whatever_it_does);
     }
     for under in Under::ganger() {
         trial(trials, "too late", under, the_role_is_asked_for_first);
@@ -202,6 +203,14 @@ async fn it_ends_with_its_primary(under: Under) {
     let mut boss = Boss::new(under, &["remote"]);
     let (worker, _) = boss.fork_serving("127.0.0.1:0").await;
     let pid = boss.ask(worker, json!(["id"])).await[2].as_i64().unwrap() as i32;
+    boss.process.as_mut().unwrap().kill(9).unwrap();
+    gone(pid).await;
+}
+
+async fn it_ends_with_its_primary_whatever_it_does(under: Under) {
+    let mut boss = Boss::new(under, &["deaf"]);
+    let worker = boss.fork();
+    let pid = boss.message(worker).await.as_i64().unwrap() as i32;
     boss.process.as_mut().unwrap().kill(9).unwrap();
     gone(pid).await;
 }

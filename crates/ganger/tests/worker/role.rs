@@ -17,6 +17,7 @@ pub(crate) fn play(args: &[&str]) -> i32 {
         ["remote", ..] => ganger::main(no_primary, remote),
         ["late", ..] => late(),
         ["listen", ..] => ganger::main(no_primary, listen),
+        ["deaf", ..] => ganger::main(no_primary, deaf),
         ["listen-in-stop", ..] => ganger::main(no_primary, listen_in_stop),
         ["by-hand", part] => {
             by_hand::play(part);
@@ -48,6 +49,12 @@ fn late() -> ganger::Result {
     drop(done);
     let _ = thread.join();
     std::process::exit(7);
+}
+
+/// Says who it is, and then looks at nothing any more.
+async fn deaf(worker: Worker) -> ganger::Result {
+    worker.send(&std::process::id())?;
+    std::future::pending().await
 }
 
 /// Exit code 7 if it may not listen because there is no primary for it any more.

@@ -12,7 +12,7 @@ use ganger::{
     process::Stdio,
     sys::{
         fd::adopt,
-        socket::{TcpBind, UnixMode, bind_tcp, bind_unix, listen},
+        socket::{TcpBind, UnixMode, bind_tcp, listen, listen_unix},
     },
 };
 use libtest_mimic::Trial;
@@ -138,7 +138,7 @@ async fn no_socket() {
 }
 
 fn localhost() -> TcpBind {
-    TcpBind { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0, ipv6_only: false }
+    TcpBind { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0, ipv6_only: false, reuse_port: false }
 }
 
 async fn bound_before() {
@@ -150,14 +150,15 @@ async fn bound_before() {
 
     let directory = Directory::new();
     let path = directory.path("socket");
-    let bound = bind_unix(&path, UnixMode::default()).unwrap();
-    listen(bound.as_fd(), 511).unwrap();
+    let (bound, file) = listen_unix(&path, UnixMode::default(), 511).unwrap();
     let listener = UnixListener::try_from(Handle::try_from(bound).unwrap()).unwrap();
     let client = UnixStream::connect(&path).await.unwrap();
     drop(listener.accept().await.unwrap());
     assert_eq!(read(client).await, "");
     drop(listener);
     assert!(path.exists(), "whoever bound it may listen again");
+    drop(file);
+    assert!(!path.exists());
 }
 
 async fn end_both(client: TcpStream, accepted: TcpStream) {
