@@ -32,6 +32,8 @@ pub struct ListenId(u32);
 pub struct Worker<H> {
     listens: BTreeMap<ListenId, Listen>,
     last_listen: u32,
+    /// The last request for each address that one is open for.
+    last_asked: Vec<Query>,
     next_seq: u64,
     stopping: bool,
     /// The announcement that we leave, while it is not answered.
@@ -98,6 +100,7 @@ impl<H> Worker<H> {
         let mut worker = Self {
             listens: BTreeMap::new(),
             last_listen: 0,
+            last_asked: Vec::new(),
             next_seq: 0,
             stopping: false,
             leaving: None,
@@ -121,18 +124,31 @@ impl<H> Worker<H> {
             return id;
         }
         let mut query = Query::new(target, backlog);
-        // Several requests for the same port 0 are told apart by the lowest free index, as in Node.
-        let address = |query: &Query| (query.address.clone(), query.port, query.address_type, query.fd);
-        let wanted = address(&query);
-        let taken = |index| {
-            let mut open = self.listens.values().map(|listen| &listen.query);
-            open.any(|other| other.index == index && address(other) == wanted)
-        };
-        let index = (0..).find(|index| !taken(*index)).unwrap_or(0);
-        query.index = index;
+        query.index = self.next_index(&query);
         let seq = self.send(Act::QueryServer(query.clone()));
         self.listens.insert(id, Listen { query, state: State::Asking { seq, wanted: true } });
         id
+    }
+
+    /// What tells this request from others for the same port 0, in Node's way (`lib/internal/cluster/child.js`,
+    /// `_getServer`): they are counted, from 0 again once none of them is open.
+    fn next_index(&mut self, query: &Query) -> u32 {
+        let address = |query: &Query| (query.address.clone(), query.port, query.address_type, query.fd);
+        let wanted = address(query);
+        let open =
+            |other: &Query| self.listens.values().any(|listen| address(&listen.query) == address(other));
+        self.last_asked.retain(open);
+        let last = self.last_asked.iter_mut().find(|last| address(last) == wanted);
+        match last {
+            Some(last) => {
+                last.index += 1;
+                last.index
+            }
+            None => {
+                self.last_asked.push(query.clone());
+                0
+            }
+        }
     }
 
     fn fail(&mut self, id: ListenId) {
@@ -365,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_tells_apart_what_is_open_and_starts_again_at_zero() {
+    fn the_index_counts_what_is_asked_for_until_nothing_is_open() {
         let mut worker = Worker::<u32>::new();
         let asked = |worker: &mut Worker<u32>| {
             let listen = worker.listen(&tcp(0), None);
@@ -376,12 +392,19 @@ mod tests {
             (listen, index.unwrap())
         };
         let (first, zero) = asked(&mut worker);
-        let (_, one) = asked(&mut worker);
+        let (second, one) = asked(&mut worker);
         worker.handle(reply(1, "a", None), None);
+        worker.handle(reply(2, "b", None), None);
         worker.close(first);
         drain(&mut worker);
+        // As every Node does it.
+        let (third, two) = asked(&mut worker);
+        worker.handle(reply(4, "c", None), None);
+        worker.close(second);
+        worker.close(third);
+        drain(&mut worker);
         let (_, again) = asked(&mut worker);
-        assert_eq!((zero, one, again), (0, 1, 0));
+        assert_eq!((zero, one, two, again), (0, 1, 2, 0));
     }
 
     #[test]

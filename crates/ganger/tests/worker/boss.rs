@@ -1,6 +1,6 @@
 //! A primary to work under, ours or Node's, with the same commands and the same events.
 
-use std::{env, fmt};
+use std::{env, fmt, path::Path};
 
 use ganger::{
     Channel, Serialization, WorkerId,
@@ -122,12 +122,12 @@ impl Boss {
         Self { commands, events, log: Vec::new(), workers: 0, process, _directory: directory }
     }
 
-    /// A primary of ours with these settings; `directory` has what its workers run.
-    pub(crate) fn of(settings: Settings, directory: Directory) -> Self {
+    /// A primary of ours with these settings.
+    pub(crate) fn of(settings: Settings) -> Self {
         let (commands, commanded) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::unbounded_channel();
         tokio::spawn(ganger(Primary::new(settings).unwrap(), commanded, sender));
-        Self { commands, events, log: Vec::new(), workers: 0, process: None, _directory: directory }
+        Self { commands, events, log: Vec::new(), workers: 0, process: None, _directory: Directory::new() }
     }
 
     fn command(&self, command: Value) {
@@ -144,6 +144,12 @@ impl Boss {
     /// From now on workers have these arguments.
     pub(crate) fn set_args(&self, args: &[&str]) {
         self.command(json!(["args", 0, args]));
+    }
+
+    /// From now on workers run this program of Node's primary, with these arguments.
+    pub(crate) fn set_program(&self, program: &Path, args: &[&str]) {
+        self.command(json!(["program", 0, program]));
+        self.set_args(args);
     }
 
     pub(crate) fn send(&self, worker: u32, message: Value) {
@@ -291,6 +297,7 @@ const NODE_PRIMARY: &str = "
     process.on('message', ([what, id, argument]) => {
       switch (what) {
         case 'fork': workers.push(cluster.fork().on('error', () => {})); break;
+        case 'program': process.execPath = argument; break;
         case 'args': setArgs(argument); break;
         case 'send': workers[id].send(argument); break;
         case 'disconnect': workers[id].disconnect(); break;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::{
-    boss::Boss,
+    boss::{Boss, Under},
     support::{self, Directory, POLICIES, exchange, node},
 };
 
@@ -22,9 +22,17 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
         let name = format!("mixed gang: one socket with Node {major}");
         trials.push(Trial::test(name, move || {
             for policy in POLICIES {
-                support::run(they_share_what_both_ask_for(major, policy));
+                both(Under::Ganger(policy), major);
             }
             support::passed("mixed gang", major);
+            Ok(())
+        }));
+        let name = format!("mixed gang: one socket under Node {major}");
+        trials.push(Trial::test(name, move || {
+            for policy in POLICIES {
+                both(Under::Node(major, policy), major);
+            }
+            support::passed("mixed gang under Node", major);
             Ok(())
         }));
     }
@@ -34,21 +42,29 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     }));
 }
 
+fn both(under: Under, major: &str) {
+    support::run(they_share_what_both_ask_for(under, major));
+    support::run(any_ports_are_told_apart_by_their_order(under, major));
+}
+
 /// Node's half of the gang; the other is [`crate::role`].
 const NODE_WORKER: &str = "
     const net = require('node:net');
     const { id } = require('node:cluster').worker;
     const shown = ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port}`;
+    const servers = [];
     process.on('message', ([what, argument]) => {
       if (what === 'id') process.send([id, Number(process.env.GANGER_SLOT), process.pid]);
       if (what === 'env') process.send([process.env.SHARED, process.env.OWN, process.cwd()]);
       if (what === 'serve') process.send(['serving']);
+      if (what === 'drop') servers[argument].close(() => process.send(['dropped']));
       if (what !== 'listen') return;
       const [, host, port] = /^(?:\\[?(.*?)\\]?:)?(\\d+)$/.exec(argument) ?? [];
       const where = port === undefined ? [argument] : host === undefined ? [Number(port)] : [Number(port), host];
       const server = net.createServer((socket) => {
         socket.on('error', () => {}).on('data', (data) => socket.write(`${id} ${data}`));
       });
+      servers.push(server);
       server.on('error', ({ code, errno }) => process.send(['error', code, -errno]));
       server.listen(...where, () => process.send(['listening', port === undefined ? '' : shown(server.address())]));
     });";
@@ -66,14 +82,64 @@ fn settings(directory: &Directory, major: &str, policy: Policy) -> Settings {
     settings
 }
 
-async fn they_share_what_both_ask_for(major: &str, policy: Policy) {
-    for address in ["0", "127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+/// A gang of worker 1, which is a Node, and worker 2, which is of this library.
+struct Mixed {
+    boss: Boss,
+    directory: Directory,
+    /// How many listeners the Rust worker serves.
+    served: usize,
+}
+
+const NODE: u32 = 1;
+const RUST: u32 = 2;
+
+impl Mixed {
+    /// With a Node of the primary's release line, or of `major` under ours.
+    fn new(under: Under, major: &str) -> Self {
         let directory = Directory::new();
-        let mut boss = Boss::of(settings(&directory, major, policy), directory);
-        let (_, node) = boss.fork_serving(address).await;
-        let (_, rust) = boss.fork_serving(address).await;
+        let mut boss = match under {
+            Under::Node(major, _) => {
+                let script = directory.write("worker.js", NODE_WORKER);
+                let boss = Boss::new(under, &[]);
+                boss.set_program(&node(major), &[script.to_str().unwrap()]);
+                boss
+            }
+            Under::Ganger(_) | Under::WithoutLane => Boss::of(settings(&directory, major, under.policy())),
+        };
+        assert_eq!(boss.fork(), NODE);
+        if let Under::Node(..) = under {
+            boss.set_program(&env::current_exe().unwrap(), &["remote"]);
+        }
+        assert_eq!(boss.fork(), RUST);
+        Self { boss, directory, served: 0 }
+    }
+
+    /// Both listen; at one and the same address.
+    async fn listen(&mut self, address: &str) -> String {
+        let node = self.boss.listen(NODE, address).await;
+        let rust = self.boss.listen(RUST, address).await;
         assert_eq!(node, rust, "{address}");
-        let port = node.parse::<SocketAddr>().unwrap().port();
+        node
+    }
+
+    /// Both listen and serve.
+    async fn serve(&mut self, address: &str) -> String {
+        let address = self.listen(address).await;
+        self.rust_serves().await;
+        address
+    }
+
+    async fn rust_serves(&mut self) {
+        assert_eq!(self.boss.ask(RUST, json!(["serve", self.served])).await, json!(["serving"]));
+        self.served += 1;
+    }
+}
+
+async fn they_share_what_both_ask_for(under: Under, major: &str) {
+    let mut gang = Mixed::new(under, major);
+    let mut addresses = Vec::new();
+    for address in ["0", "127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+        let port = gang.serve(address).await.parse::<SocketAddr>().unwrap().port();
         let hosts: &[&str] = match address {
             // Both families, as in Node.
             "0" => &["127.0.0.1", "[::1]"],
@@ -85,52 +151,50 @@ async fn they_share_what_both_ask_for(major: &str, policy: Policy) {
             let to = format!("{}:{port}", hosts[turn % hosts.len()]);
             served.insert(exchange(&mut TcpStream::connect(&to).await.unwrap(), "x").await);
         }
-        if policy == Policy::RoundRobin {
+        if under.policy() == Policy::RoundRobin {
             assert_eq!(served, ["1 x".to_owned(), "2 x".to_owned()].into(), "{address}");
         }
-        // Whom the kernel likes better is its own affair: the one that is left serves.
-        boss.kill(1);
-        boss.event(1, "exit").await;
-        let to = format!("{}:{port}", hosts[0]);
-        assert_eq!(exchange(&mut TcpStream::connect(&to).await.unwrap(), "x").await, "2 x", "{address}");
+        addresses.extend(hosts.iter().map(|host| format!("{host}:{port}")));
     }
-    a_port_is_shared(major, policy).await;
-    a_path_is_shared(major, policy).await;
+    addresses.push(format!("127.0.0.1:{}", a_port_is_shared(&mut gang).await));
+    let path = gang.directory.path("app.sock");
+    // It is the absolute path that they share.
+    gang.serve(gang.directory.path("over/../app.sock").to_str().unwrap()).await;
+
+    // Whom the kernel likes better is its own affair: the one that is left serves.
+    gang.boss.kill(NODE);
+    gang.boss.event(NODE, "exit").await;
+    for address in addresses {
+        assert_eq!(exchange(&mut TcpStream::connect(&address).await.unwrap(), "x").await, "2 x", "{address}");
+    }
+    assert_eq!(exchange(&mut UnixStream::connect(&path).await.unwrap(), "x").await, "2 x");
 }
 
 /// A port that is not 0, by itself: Node ≥ 22 has another key for it than for 0.
-async fn a_port_is_shared(major: &str, policy: Policy) {
-    let directory = Directory::new();
-    let mut boss = Boss::of(settings(&directory, major, policy), directory);
-    let node = boss.fork();
+async fn a_port_is_shared(gang: &mut Mixed) -> u16 {
     let port = loop {
         let free = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
-        let answer = boss.ask(node, json!(["listen", free.to_string()])).await;
+        let answer = gang.boss.ask(NODE, json!(["listen", free.to_string()])).await;
         if answer[0] == "listening" {
             break free;
         }
         // Somebody else was faster.
         assert_eq!(answer[1], "EADDRINUSE");
     };
-    boss.fork_serving(&port.to_string()).await;
-    boss.kill(node);
-    boss.event(node, "exit").await;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    assert_eq!(exchange(&mut client, "x").await, "2 x");
+    gang.boss.listen(RUST, &port.to_string()).await;
+    gang.rust_serves().await;
+    port
 }
 
-async fn a_path_is_shared(major: &str, policy: Policy) {
-    let directory = Directory::new();
-    let path = directory.path("app.sock");
-    // Each to its own directory: it is the absolute path that they share.
-    let mut settings = settings(&directory, major, policy);
-    settings.groups[0].cwd = Some(path.parent().unwrap().into());
-    let mut boss = Boss::of(settings, directory);
-    boss.fork_serving("./over/../app.sock").await;
-    boss.fork_serving(path.parent().unwrap().join("over/../app.sock").to_str().unwrap()).await;
-    boss.kill(1);
-    boss.event(1, "exit").await;
-    assert_eq!(exchange(&mut UnixStream::connect(&path).await.unwrap(), "x").await, "2 x");
+async fn any_ports_are_told_apart_by_their_order(under: Under, major: &str) {
+    let mut gang = Mixed::new(under, major);
+    let mut addresses = vec![gang.listen("127.0.0.1:0").await, gang.listen("127.0.0.1:0").await];
+    for worker in [NODE, RUST] {
+        assert_eq!(gang.boss.ask(worker, json!(["drop", 0])).await, json!(["dropped"]));
+    }
+    addresses.extend([gang.listen("127.0.0.1:0").await, gang.listen("127.0.0.1:0").await]);
+    let different: BTreeSet<_> = addresses[1..].iter().collect();
+    assert_eq!(different.len(), 3, "{addresses:?}");
 }
 
 async fn a_slot_is_filled_by_its_groups_program() {
