@@ -27,12 +27,13 @@ mod time;
 
 pub mod cluster;
 pub mod guard;
+pub mod messenger;
 pub mod node;
 pub mod session;
 pub mod value;
 pub mod wire;
 
-pub use id::{Generation, ListenerKey, Seq, Slot, SocketId, WorkerId};
+pub use id::{AgentId, Generation, ListenerKey, Seq, Slot, SocketId, WorkerId};
 pub use session::{Payload, Serialization, Session};
 pub use time::Time;
 pub use value::Value;

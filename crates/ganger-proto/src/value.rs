@@ -58,6 +58,11 @@ impl Value {
         Ref::new(&self.heap, self.root)
     }
 
+    /// A part of it, as a value of its own.
+    pub(crate) fn part(self, slot: Slot) -> Self {
+        Self { root: slot, heap: self.heap }
+    }
+
     /// What it is, to be matched on.
     pub fn kind(&self) -> Kind<'_> {
         self.root().kind()

@@ -87,6 +87,11 @@ impl<'a> Ref<'a> {
         Self { heap, slot }
     }
 
+    /// Where it stands in its value.
+    pub(crate) fn slot(self) -> Slot {
+        self.slot
+    }
+
     /// What it is, to be matched on.
     pub fn kind(self) -> Kind<'a> {
         let item = match self.slot {

@@ -1,0 +1,305 @@
+//! The letter's two forms on the wire: as it is sent, with `to`; and as it arrives, with `from`.
+//!
+//! ```text
+//!   { "to": …, "action": "name", "data": … }    ──►    { "action": "name", "data": …, "from": { "role": … } }
+//! ```
+
+use std::{borrow::Cow, fmt};
+
+use memchr::memmem;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{LONGEST_ACTION, Refusal, To, UNDELIVERED};
+use crate::{
+    Payload, Serialization, Slot, Value, WorkerId,
+    session::{ParseError, WriteError},
+    value::{self, Ref},
+    wire::v8,
+};
+
+/// Who a letter is from: its `from`, set by the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Sender {
+    /// The primary.
+    Primary {
+        /// Its process.
+        pid: i32,
+    },
+    /// A worker.
+    Worker {
+        /// Its id.
+        id: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process.
+        pid: i32,
+    },
+    /// The agent.
+    Agent {
+        /// Its process.
+        pid: i32,
+    },
+}
+
+/// A letter as it arrives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// What it is about.
+    pub action: String,
+    /// What it carries, as it was written; empty if it carries nothing.
+    pub data: Payload,
+    /// Who sent it.
+    pub from: Sender,
+}
+
+impl Letter {
+    /// A message, if it is a letter that the messenger has delivered.
+    pub fn read(message: &Payload) -> Option<Self> {
+        match message {
+            Payload::Json(json) => {
+                let fields = Fields::of(json)?;
+                Some(Self {
+                    action: serde_json::from_str(fields.action?.get()).ok()?,
+                    data: Payload::Json(fields.data.map(|data| data.get().to_owned()).unwrap_or_default()),
+                    from: serde_json::from_str(fields.from?.get()).ok()?,
+                })
+            }
+            Payload::Advanced(bytes) => {
+                let value = v8::read(bytes).ok()?;
+                let root = value.root();
+                root.entries()?;
+                Some(Self {
+                    action: root.get("action")?.as_str()?.to_owned(),
+                    data: Payload::Advanced(root.get("data").map(v8::write).unwrap_or_default()),
+                    from: root.get("from")?.deserialize().ok()?,
+                })
+            }
+        }
+    }
+
+    /// What it carries, as a type that serde knows. A letter that carries nothing has `null`.
+    ///
+    /// # Errors
+    /// If it is of another type.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ParseError> {
+        match &self.data {
+            Payload::Json(json) if json.is_empty() => Payload::Json("null".into()).parse(),
+            data => data.parse(),
+        }
+    }
+}
+
+/// A letter as it is sent: the message that a process puts on its channel.
+///
+/// # Errors
+/// What the serialization cannot carry.
+pub fn compose<T: Serialize + ?Sized>(
+    serialization: Serialization,
+    to: To,
+    action: &str,
+    data: &T,
+) -> Result<Payload, WriteError> {
+    #[derive(Serialize)]
+    struct Sent<'a, T: ?Sized> {
+        to: To,
+        action: &'a str,
+        data: &'a T,
+    }
+    Payload::of(serialization, &Sent { to, action, data })
+}
+
+/// A letter as it was sent.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    pub(super) to: To,
+    pub(super) letter: Outside,
+}
+
+impl Envelope {
+    /// A message, if it is meant as a letter: an object that says both `to` and `action`.
+    pub(super) fn open(message: &Payload) -> Option<Result<Self, Refusal>> {
+        match message {
+            Payload::Json(json) => {
+                let Fields { to: Some(to), action: Some(action), data, .. } = Fields::of(json)? else {
+                    return None;
+                };
+                let to = serde_json::from_str(to.get()).map_err(|_| Refusal::Address);
+                let action = serde_json::from_str(action.get()).map_err(|_| Refusal::Action);
+                let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
+                Some(Self::checked(to, action, || Carried::Payload(Payload::Json(data))))
+            }
+            Payload::Advanced(bytes) => {
+                let value = v8::read(bytes).ok()?;
+                let root = value.root();
+                root.entries()?;
+                let (to, action) = (root.get("to")?, root.get("action")?);
+                let to = to.deserialize().map_err(|_| Refusal::Address);
+                let action = action.as_str().map(str::to_owned).ok_or(Refusal::Action);
+                let data = root.get("data").map(Ref::slot);
+                Some(Self::checked(to, action, || match data {
+                    Some(slot) => Carried::Value(value.part(slot)),
+                    None => Carried::Payload(Payload::Advanced(Vec::new())),
+                }))
+            }
+        }
+    }
+
+    fn checked(
+        to: Result<To, Refusal>,
+        action: Result<String, Refusal>,
+        data: impl FnOnce() -> Carried,
+    ) -> Result<Self, Refusal> {
+        let action = action?;
+        if action.is_empty() || action.len() > LONGEST_ACTION {
+            return Err(Refusal::Action);
+        }
+        Ok(Self { to: to?, letter: Outside { action, data: data(), from: None } })
+    }
+}
+
+/// A letter without its address.
+#[derive(Debug)]
+pub(super) struct Outside {
+    action: String,
+    data: Carried,
+    from: Option<Sender>,
+}
+
+/// What a letter carries.
+#[derive(Debug)]
+enum Carried {
+    /// As it came; empty for nothing.
+    Payload(Payload),
+    /// In V8's format a part cannot be cut out of the whole: what it refers to may stand before it.
+    Value(Value),
+}
+
+impl Outside {
+    pub(super) fn new(action: &str, data: Payload) -> Self {
+        Self { action: action.into(), data: Carried::Payload(data), from: None }
+    }
+
+    /// What the sender of a refused letter gets.
+    pub(super) fn undelivered(refusal: Refusal) -> Self {
+        let data = serde_json::json!({ "code": refusal.code(), "message": refusal.to_string() });
+        Self::new(UNDELIVERED, Payload::Json(data.to_string()))
+    }
+
+    pub(super) fn sign(&mut self, from: Sender) {
+        self.from = Some(from);
+    }
+
+    /// As it arrives on a channel of this serialization.
+    pub(super) fn write(&self, serialization: Serialization) -> Result<Payload, Refusal> {
+        let unspeakable = |_| Refusal::Unspeakable;
+        match serialization {
+            Serialization::Json => {
+                let data = match &self.data {
+                    Carried::Payload(data) => data.to_json().map_err(|_| Refusal::Unspeakable)?,
+                    Carried::Value(data) => {
+                        let json = value::to_json(data.root()).map_err(|_| Refusal::Unspeakable)?;
+                        json.unwrap_or_default().into()
+                    }
+                };
+                let mut json = String::with_capacity(data.len() + self.action.len() + 96);
+                json.push_str("{\"action\":");
+                json.push_str(&serde_json::Value::from(self.action.as_str()).to_string());
+                if !data.is_empty() {
+                    json.push_str(",\"data\":");
+                    json.push_str(&data);
+                }
+                if let Some(from) = &self.from {
+                    json.push_str(",\"from\":");
+                    json.push_str(&serde_json::to_string(from).map_err(|_| Refusal::Unspeakable)?);
+                }
+                json.push('}');
+                Ok(Payload::Json(json))
+            }
+            Serialization::Advanced => {
+                let from = self.from.as_ref().map(value::to_value).transpose().map_err(unspeakable)?;
+                let mut value = Value::object([("action", self.action.as_str())]);
+                match &self.data {
+                    Carried::Payload(data) if data.is_empty() => {}
+                    Carried::Payload(data) => {
+                        value = value.with("data", data.to_value().map_err(|_| Refusal::Unspeakable)?);
+                    }
+                    Carried::Value(data) => value = value.with("data", data.clone()),
+                }
+                if let Some(from) = from {
+                    value = value.with("from", from);
+                }
+                Ok(Payload::Advanced(v8::write(value.root())))
+            }
+        }
+    }
+
+    /// As the primary itself gets it.
+    pub(super) fn letter(&self) -> Option<Letter> {
+        let data = match &self.data {
+            Carried::Payload(data) => data.clone(),
+            Carried::Value(data) => Payload::Advanced(v8::write(data.root())),
+        };
+        Some(Letter { action: self.action.clone(), data, from: self.from? })
+    }
+}
+
+/// The members of an object of JSON that make it a letter, each as it stands there.
+#[derive(Default)]
+struct Fields<'a> {
+    to: Option<&'a RawValue>,
+    action: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
+    from: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    /// None for what is no object, and for what says too little to be worth parsing.
+    fn of(json: &'a str) -> Option<Self> {
+        let is_object = json.trim_start().starts_with('{');
+        if !is_object || memmem::find(json.as_bytes(), b"\"action\"").is_none() {
+            return None;
+        }
+        serde_json::from_str(json).ok()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                // Of two members with one name the last counts, as in JavaScript.
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    let place = match &*name {
+                        "to" => &mut fields.to,
+                        "action" => &mut fields.action,
+                        "data" => &mut fields.data,
+                        "from" => &mut fields.from,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    *place = Some(map.next_value()?);
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
