@@ -12,9 +12,12 @@
 //!      └──────────────────────────────────────────► Leaving ──► exit    (the ladder, see [`ladder`])
 //! ```
 //!
+//! An [agent], where there is one, is ready before the workers are started and ends after them.
+//!
 //! Invariants: a slot has at most one occupant. After [`Guard::handle`] said *stop*, nothing is started.
-//! [`Action::End`] comes last and once, when no worker is left.
+//! [`Action::End`] comes last and once, when no process is left.
 
+mod agent;
 mod config;
 mod ladder;
 mod notice;
@@ -27,8 +30,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use agent::{AgentAction, AgentInput};
 pub use config::Config;
-pub use notice::{Cause, Exit, Illness, Notice, Sign, Then, Verdict};
+pub use notice::{AgentNotice, Cause, Exit, Illness, Notice, Sign, Then, Verdict};
 pub use restart::Limit;
 pub use seam::{Action, Input};
 
@@ -45,6 +49,8 @@ pub struct Guard {
     generation: Generation,
     slots: Vec<Place>,
     wards: BTreeMap<WorkerId, Ward>,
+    /// None where none is wanted.
+    agent: Option<agent::Agent>,
     restarts: restart::Spacing,
     random: restart::Jitter,
     began: Time,
@@ -88,13 +94,14 @@ struct Obituary {
 }
 
 impl Guard {
-    /// A guard whose slots are still empty; its first actions fill them.
+    /// A guard whose slots are still empty; its first actions fill them, or start the agent.
     pub fn new(now: Time, config: Config) -> Self {
         let mut guard = Self {
             phase: Phase::First,
             generation: Generation(0),
             slots: (0..config.workers).map(|_| Place::default()).collect(),
             wards: BTreeMap::new(),
+            agent: config.agent.then(Default::default),
             restarts: Default::default(),
             random: restart::Jitter::new(config.seed),
             began: now,
@@ -103,7 +110,10 @@ impl Guard {
             actions: VecDeque::new(),
             config,
         };
-        (0..guard.config.workers).for_each(|slot| guard.start(Slot(slot)));
+        match guard.agent {
+            Some(_) => guard.start_agent(),
+            None => guard.start_workers(),
+        }
         guard.announce();
         guard
     }
@@ -117,7 +127,8 @@ impl Guard {
     pub fn poll_timeout(&self) -> Option<Time> {
         let places = self.slots.iter().filter_map(|place| place.start_at);
         let wards = self.wards.values().filter_map(|ward| ward.timeout(&self.config));
-        places.chain(wards).min()
+        let agent = self.agent.as_ref().and_then(|agent| agent.timeout(&self.config));
+        places.chain(wards).chain(agent).min()
     }
 
     /// Whether the gang is on its way to its end.
@@ -146,6 +157,7 @@ impl Guard {
             Input::Disconnected(worker) => self.handle_disconnected(now, worker),
             Input::Condemned(worker, why) => self.kill(worker, Cause::Condemned(why)),
             Input::Exited(worker, exit) => self.handle_exited(now, worker, exit),
+            Input::Agent(input) => self.handle_agent(now, input),
             Input::Stop if self.is_ending() => self.kill_all(),
             Input::Stop => self.end(now, Verdict::Stopped),
             Input::Kill => {
@@ -168,6 +180,7 @@ impl Guard {
         let due = |ward: &Ward| ward.timeout(&self.config).is_some_and(|at| at <= now);
         let due: Vec<WorkerId> = self.wards.iter().filter(|(_, ward)| due(ward)).map(|(id, _)| *id).collect();
         due.into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));
+        self.handle_agent_timeout(now);
         self.announce();
     }
 
@@ -241,12 +254,12 @@ impl Guard {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::Nothing });
         }
         if self.is_ending() {
-            return self.finish_if_empty();
+            return self.finish_if_empty(now);
         }
         if self.phase == Phase::First {
             self.notice(Notice::StartFailed { slot, error: error.clone(), retry_in: None });
             self.end(now, Verdict::FirstStart);
-            return self.kill_all();
+            return self.kill_workers();
         }
         let retry_in = self.pause_after_young_death(now, slot);
         self.notice(Notice::StartFailed { slot, error, retry_in });
@@ -350,12 +363,12 @@ impl Guard {
             if ward.leaving.is_none() {
                 self.notice(Notice::Died { worker, slot, age, cause, then: Then::Nothing });
             }
-            return self.finish_if_empty();
+            return self.finish_if_empty(now);
         }
         if self.phase == Phase::First {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
             self.end(now, Verdict::FirstStart);
-            return self.kill_all();
+            return self.kill_workers();
         }
         if !held_slot {
             let then = match ward.replaced {
@@ -386,7 +399,7 @@ impl Guard {
         let pause = self.slots[slot.0 as usize].backoff.young_death(now, &mut self.random);
         if self.slots[slot.0 as usize].backoff.is_hopeless(now) && self.ready() == 0 {
             self.end(now, Verdict::CrashLoop { slot });
-            self.kill_all();
+            self.kill_workers();
         }
         Some(pause)
     }
@@ -406,6 +419,10 @@ impl Guard {
             None => self.start(slot),
             Some(pause) => self.slots[slot.0 as usize].start_at = Some(now + pause),
         }
+    }
+
+    fn start_workers(&mut self) {
+        (0..self.config.workers).for_each(|slot| self.start(Slot(slot)));
     }
 
     fn start(&mut self, slot: Slot) {
@@ -442,9 +459,15 @@ impl Guard {
         for place in &mut self.slots {
             place.start_at = None;
         }
+        if let Some(agent) = &mut self.agent {
+            agent.gang_ends(now, &self.config);
+        }
         // What was decided and not done yet is not done any more.
         for action in std::mem::take(&mut self.actions) {
             match action {
+                Action::Agent(AgentAction::Start(_)) => {
+                    self.agent.iter_mut().for_each(agent::Agent::start_cancelled);
+                }
                 Action::Start(slot, _) => self.slots[slot.0 as usize].starting = false,
                 action => self.actions.push_back(action),
             }
@@ -452,17 +475,24 @@ impl Guard {
         self.actions.push_back(Action::CloseSockets);
         let workers: Vec<WorkerId> = self.wards.keys().copied().collect();
         workers.into_iter().for_each(|worker| self.retire(now, worker));
-        self.finish_if_empty();
+        self.finish_if_empty(now);
     }
 
     fn kill_all(&mut self) {
+        self.kill_workers();
+        self.kill_agent();
+    }
+
+    /// Kills the workers; the agent has done nothing, and leaves by its ladder.
+    fn kill_workers(&mut self) {
         self.actions.extend(self.wards.keys().map(|worker| Action::Kill(*worker)));
     }
 
-    fn finish_if_empty(&mut self) {
+    pub(super) fn finish_if_empty(&mut self, now: Time) {
         let starting = self.slots.iter().any(|place| place.starting);
         if self.wards.is_empty()
             && !starting
+            && self.agent_is_gone(now)
             && let Phase::Ending(verdict) = std::mem::replace(&mut self.phase, Phase::Ended)
         {
             self.actions.push_back(Action::End(verdict));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Payload, Serialization, Slot, WorkerId};
 use envelope::{Envelope, Outside};
-pub use envelope::{Letter, Sender, compose};
+pub use envelope::{Letter, Outgoing, Sender};
 
 /// The most bytes that may wait for one receiver before a letter to it is lost, and the length of the longest letter: 4 MiB.
 pub const QUEUE: usize = 4 << 20;

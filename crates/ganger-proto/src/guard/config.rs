@@ -20,6 +20,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Above this many restarts they are spaced. `None` = no limit. Default: 60 in 60 s.
     pub restart_limit: Option<Limit>,
+    /// Whether there is an agent, to be ready before the workers are started. Default: false.
+    pub agent: bool,
     /// Where the jitter of pauses comes from.
     pub seed: u64,
 }
@@ -32,6 +34,7 @@ impl Default for Config {
             stop_timeout: Duration::from_secs(25),
             drain_timeout: Duration::from_secs(60),
             restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),
+            agent: false,
             seed: 0,
         }
     }

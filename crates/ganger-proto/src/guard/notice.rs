@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::Limit;
-use crate::{Slot, WorkerId};
+use crate::{AgentId, Slot, WorkerId};
 
 /// Something that a user wants to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +90,65 @@ pub enum Notice {
         /// The limit.
         limit: Limit,
     },
+    /// It is about the agent.
+    Agent(AgentNotice),
+}
+
+/// Something that a user wants to know of the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AgentNotice {
+    /// It was started.
+    Started {
+        /// Who.
+        agent: AgentId,
+    },
+    /// It is ready.
+    Ready {
+        /// Who.
+        agent: AgentId,
+        /// How long it took.
+        after: Duration,
+    },
+    /// It gave no sign within the start time-out and is taken as ready.
+    NoSign {
+        /// Who.
+        agent: AgentId,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// It is dead, unasked.
+    Died {
+        /// Who.
+        agent: AgentId,
+        /// How long it lived.
+        age: Duration,
+        /// Of what.
+        cause: Cause,
+        /// What is done about it; never [`Then::ReplacedBy`].
+        then: Then,
+    },
+    /// It lives and cannot be reached: it is ended, and started again.
+    Ill {
+        /// Who.
+        agent: AgentId,
+        /// What is wrong with it.
+        illness: Illness,
+    },
+    /// It did not leave in time.
+    Killed {
+        /// Who.
+        agent: AgentId,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// Its process could not be started.
+    StartFailed {
+        /// Why.
+        error: String,
+        /// When it is tried again; never, if none.
+        retry_in: Option<Duration>,
+    },
 }
 
 /// How a process ended.
@@ -166,6 +225,10 @@ pub enum Verdict {
         /// Which slot.
         slot: Slot,
     },
+    /// The agent died before it was ready for the first time.
+    AgentStart,
+    /// The agents died as fast as they were started, and no worker was ready.
+    AgentCrashLoop,
 }
 
 impl fmt::Display for Sign {

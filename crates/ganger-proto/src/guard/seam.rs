@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, Notice, Sign, Verdict};
+use super::{AgentAction, AgentInput, Exit, Notice, Sign, Verdict};
 use crate::{Generation, Slot, WorkerId};
 
 /// What happened to the gang.
@@ -36,6 +36,8 @@ pub enum Input {
     Condemned(WorkerId, String),
     /// The worker is dead and reaped.
     Exited(WorkerId, Exit),
+    /// Something happened to the agent.
+    Agent(AgentInput),
     /// End the gang by the ladder; said again: at once.
     Stop,
     /// End the gang at once.
@@ -53,6 +55,8 @@ pub enum Action {
     Terminate(WorkerId),
     /// Kill the worker and its process group.
     Kill(WorkerId),
+    /// Do something with the agent.
+    Agent(AgentAction),
     /// Stop listening.
     CloseSockets,
     /// A vacant slot is about to be filled, or none is any more.

@@ -8,7 +8,7 @@ use super::{Cause, Config, ladder::Ladder};
 use crate::{Slot, Time, WorkerId};
 
 /// A worker that dies within this time after it was ready died *young*.
-const YOUNG: Duration = Duration::from_secs(1);
+pub(super) const YOUNG: Duration = Duration::from_secs(1);
 /// A channel that closes is usually the first sign of a death: this long the guard waits for the second.
 pub(super) const DEATH_FOLLOWS: Duration = Duration::from_secs(1);
 

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::{LONGEST_ACTION, Refusal, To, UNDELIVERED};
 use crate::{
     Payload, Serialization, Slot, Value, WorkerId,
-    session::{ParseError, WriteError},
+    session::ParseError,
     value::{self, Ref},
     wire::v8,
 };
@@ -95,23 +95,15 @@ impl Letter {
     }
 }
 
-/// A letter as it is sent: the message that a process puts on its channel.
-///
-/// # Errors
-/// What the serialization cannot carry.
-pub fn compose<T: Serialize + ?Sized>(
-    serialization: Serialization,
-    to: To,
-    action: &str,
-    data: &T,
-) -> Result<Payload, WriteError> {
-    #[derive(Serialize)]
-    struct Sent<'a, T: ?Sized> {
-        to: To,
-        action: &'a str,
-        data: &'a T,
-    }
-    Payload::of(serialization, &Sent { to, action, data })
+/// A letter as it is sent: what a process puts on its channel.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Outgoing<'a, T: ?Sized> {
+    /// To whom.
+    pub to: To,
+    /// What it is about.
+    pub action: &'a str,
+    /// What it carries.
+    pub data: &'a T,
 }
 
 /// A letter as it was sent.
