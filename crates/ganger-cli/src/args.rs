@@ -50,6 +50,15 @@ pub(crate) struct Run {
     #[arg(long, value_name = "K=V", value_parser = OsStringValueParser::new().try_map(variable))]
     pub(crate) env: Vec<(OsString, OsString)>,
 
+    /// A process beside the workers, ready before them and ended after them; what is said of PROGRAM is so of it
+    /// [default: none]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) agent: Option<OsString>,
+
+    /// Carry letters between workers, as with --agent (docs/messenger.md) [default: off]
+    #[arg(long)]
+    pub(crate) messenger: bool,
+
     /// How long a stop may take before workers are killed (25, 25s, 500ms, 2m)
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub(crate) stop_timeout: Duration,
@@ -280,7 +289,7 @@ mod tests {
         for option in ["--runtime", "--log-format", "--quiet"] {
             assert!(help.contains(option), "{option}: {help}");
         }
-        assert_eq!(help.matches("[default: ").count(), 9, "{help}");
+        assert_eq!(help.matches("[default: ").count(), 11, "{help}");
         assert!(help.contains("Exit status: 0 after a requested stop"), "{help}");
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use ganger::cluster::{Group, Settings};
+use ganger::cluster::{AgentSettings, Group, Settings};
 
 use crate::args::{Run, Workers};
 use crate::config::{self, Config, Entry, What};
@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     /// What its workers run; at least one.
     pub(crate) parts: Vec<Part>,
+    /// What runs beside them.
+    agent: Option<Part>,
 }
 
 /// Workers that run one program.
@@ -45,6 +47,20 @@ pub(crate) struct Options<'a> {
 impl Plan {
     /// Finds out what is to be run. `cwd` is where it was typed.
     pub(crate) fn new(options: Options<'_>, config: Option<&Config>, cwd: &Path) -> Result<Self, Unusable> {
+        let mut plan = Self::without_agent(options, config, cwd)?;
+        if let Some(agent) = &options.all.agent {
+            // What a file says is relative to where it is.
+            let file = config.filter(|_| options.typed.agent.is_none()).map(|config| &*config.directory);
+            let mut agent =
+                Part::resolve(options.all, None, std::slice::from_ref(agent), file.unwrap_or(cwd), &[])
+                    .map_err(|error| Unusable::new(format!("the agent: {error}")))?;
+            file.into_iter().for_each(|directory| agent.runs_in(directory));
+            plan.agent = Some(agent);
+        }
+        Ok(plan)
+    }
+
+    fn without_agent(options: Options<'_>, config: Option<&Config>, cwd: &Path) -> Result<Self, Unusable> {
         let Options { all, typed } = options;
         let Some(config) = config else {
             let part = Part::resolve(all, None, &typed.command, cwd, &[])?;
@@ -78,19 +94,20 @@ impl Plan {
                     Ok(part)
                 });
                 let name = all.name.clone().unwrap_or_else(|| program::name_of(&config.directory));
-                Ok(Self { name, parts: parts.collect::<Result<_, Unusable>>()? })
+                Ok(Self { name, parts: parts.collect::<Result<_, Unusable>>()?, agent: None })
             }
         }
     }
 
     fn of_one(options: &Run, mut part: Part) -> Self {
         part.fill(options.workers);
-        Self { name: options.name.clone().unwrap_or_else(|| part.program.name.clone()), parts: vec![part] }
+        let name = options.name.clone().unwrap_or_else(|| part.program.name.clone());
+        Self { name, parts: vec![part], agent: None }
     }
 
     /// What the user should know of the choices that were made.
     pub(crate) fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.parts.iter().flat_map(|part| &part.program.notes)
+        self.parts.iter().chain(&self.agent).flat_map(|part| &part.program.notes)
     }
 
     /// The names of the groups, one a slot; none without groups.
@@ -114,6 +131,7 @@ impl Plan {
             parts => settings.groups = parts.iter().map(Part::group).collect(),
         }
         settings.name.clone_from(&self.name);
+        settings.agent = self.agent.as_ref().map(Part::agent);
         settings
     }
 }
@@ -161,6 +179,16 @@ impl Part {
         group.env.clone_from(&self.env);
         group.workers = self.workers;
         group
+    }
+
+    fn agent(&self) -> AgentSettings {
+        let Program { program, args, cwd, channel, .. } = &self.program;
+        let mut agent = AgentSettings::new(program.clone());
+        agent.args.clone_from(args);
+        agent.cwd.clone_from(cwd);
+        agent.channel = *channel;
+        agent.env.clone_from(&self.env);
+        agent
     }
 
     /// What is executed, for people: words with white space in them are quoted.

@@ -11,9 +11,9 @@ use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime};
 
+use ganger::WorkerId;
 use ganger::cluster::Policy;
-use ganger::guard::{Notice, Verdict};
-use ganger::{Slot, WorkerId};
+use ganger::guard::{AgentNotice, Notice, Source, Verdict};
 
 use crate::args::LogFormat;
 use crate::plan::Part;
@@ -55,6 +55,8 @@ pub(crate) enum Event {
     },
     /// A worker broke a rule.
     Fault { worker: WorkerId, pid: Option<i32>, group: Option<String>, fault: String },
+    /// The agent broke a rule.
+    AgentFault { pid: i32, fault: String },
     /// A signal came for something that this version does not have.
     Absent { signal: &'static str, meaning: &'static str },
     /// The gang is being stopped.
@@ -173,12 +175,12 @@ pub(crate) fn say(lines: &str) {
 
 /// What stands before a worker's lines, which may say its group (one name a slot): nothing, unless both outputs are a terminal's. A program's output
 /// that goes into a file or a pipe stays as it is.
-pub(crate) fn prefix(groups: Vec<String>) -> impl Fn(WorkerId, Slot) -> String + Send + 'static {
+pub(crate) fn prefix(groups: Vec<String>) -> impl Fn(Source) -> String + Send + 'static {
     let terminal = on_terminal();
     let colour = wants_colour(terminal);
     let groups = text::aligned(groups);
-    move |worker, slot| match terminal {
-        true => text::prefix(worker, slot, groups.get(slot.0 as usize).map_or("", String::as_str), colour),
+    move |source| match terminal {
+        true => text::prefix(source, &groups, colour),
         false => String::new(),
     }
 }
@@ -212,9 +214,11 @@ impl Event {
             | Self::Ready { .. }
             | Self::Stopping { .. }
             | Self::Ended { verdict: Verdict::Stopped, .. } => Level::Info,
-            Self::Warning(_) | Self::BindFailed { .. } | Self::Fault { .. } | Self::Absent { .. } => {
-                Level::Warning
-            }
+            Self::Warning(_)
+            | Self::BindFailed { .. }
+            | Self::Fault { .. }
+            | Self::AgentFault { .. }
+            | Self::Absent { .. } => Level::Warning,
             Self::Unusable(_) | Self::Failed(_) | Self::Ended { .. } => Level::Error,
             Self::Noticed(noticed) => noticed.level(),
         }
@@ -228,6 +232,9 @@ impl Noticed {
             Notice::Started { .. } | Notice::WorkerReady { .. } | Notice::GangReady { .. } => Level::Info,
             Notice::Died { then: Then::GangEnds, .. } => Level::Error,
             Notice::StartFailed { retry_in: None, .. } => Level::Error,
+            Notice::Agent(AgentNotice::Started { .. } | AgentNotice::Ready { .. }) => Level::Info,
+            Notice::Agent(AgentNotice::Died { then: Then::GangEnds, .. }) => Level::Error,
+            Notice::Agent(AgentNotice::StartFailed { retry_in: None, .. }) => Level::Error,
             _ => Level::Warning,
         }
     }

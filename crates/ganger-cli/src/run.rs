@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use ganger::WorkerId;
 use ganger::cluster::{self, Policy, Primary};
-use ganger::guard::{self, Guard, Notice, Output, Report, Then, Verdict};
+use ganger::guard::{self, AgentNotice, Guard, Notice, Output, Report, Then, Verdict};
 use ganger::process::Stdio;
+use ganger::{AgentId, WorkerId};
 
 use crate::args::{self, Run};
 use crate::config::Config;
@@ -105,6 +105,7 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
     let mut settings = plan.settings();
     settings.policy = options.schedule.unwrap_or_else(|| inherited_policy(reporter));
     settings.output = Stdio::Pipe;
+    settings.messenger = options.messenger;
 
     let mut config = guard::Config::default();
     config.workers = settings.slots();
@@ -145,6 +146,8 @@ struct Gang<'a> {
     ready: BTreeSet<WorkerId>,
     /// Whether every slot has been ready.
     complete: bool,
+    /// The last agent that was ready.
+    ready_agent: Option<AgentId>,
     /// Workers that could not listen, which was told.
     portless: BTreeSet<WorkerId>,
     /// Whether a socket was asked for by way of the cluster.
@@ -164,6 +167,7 @@ impl<'a> Gang<'a> {
             ready,
             portless,
             complete: false,
+            ready_agent: None,
             shares: false,
             stopping: None,
             groups,
@@ -225,6 +229,7 @@ impl<'a> Gang<'a> {
                 let (pid, group) = self.known(worker);
                 Event::Fault { worker, pid, group, fault }
             }
+            Report::AgentFault { agent, fault } => Event::AgentFault { pid: agent.pid, fault },
             // A worker's messages are for the program's own primary, and this one has nothing to say to them.
             _ => return,
         };
@@ -268,7 +273,15 @@ impl<'a> Gang<'a> {
             }
             _ => None,
         };
-        let (pid, group) = worker.map(|worker| self.known(worker)).unwrap_or_default();
+        let (mut pid, group) = worker.map(|worker| self.known(worker)).unwrap_or_default();
+        if let Notice::Agent(notice) = &notice {
+            let agent = agent_of(notice);
+            pid = agent.and_then(|agent| self.guard.agent_pid(agent));
+            was_ready = agent.is_some() && agent == self.ready_agent;
+            if matches!(notice, AgentNotice::Ready { .. }) {
+                self.ready_agent = agent;
+            }
+        }
         self.reporter.report(&Event::Noticed(Noticed {
             notice,
             pid,
@@ -281,5 +294,18 @@ impl<'a> Gang<'a> {
             let text = "the program opens its port by itself, which only one process can: run it with -n 1";
             self.reporter.report(&Event::Warning(text.into()));
         }
+    }
+}
+
+/// Which agent it is about.
+fn agent_of(notice: &AgentNotice) -> Option<AgentId> {
+    match notice {
+        AgentNotice::Started { agent }
+        | AgentNotice::Ready { agent, .. }
+        | AgentNotice::NoSign { agent, .. }
+        | AgentNotice::Died { agent, .. }
+        | AgentNotice::Ill { agent, .. }
+        | AgentNotice::Killed { agent, .. } => Some(*agent),
+        _ => None,
     }
 }

@@ -1,6 +1,9 @@
-//! The clock that drivers read for the core.
+//! The clock that drivers read for the core, and chance.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
 
 use ganger_proto::Time;
 
@@ -9,6 +12,11 @@ pub(crate) fn now() -> Time {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     Time::from_zero(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()))
+}
+
+/// A number that nobody foresees.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Resolves at the moment, or never.

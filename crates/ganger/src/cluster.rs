@@ -7,12 +7,14 @@
 //! Nothing here restarts a worker: that is the [guard](crate::guard)'s, which uses the cluster as anybody
 //! could.
 
+mod agent;
 mod datagram;
 mod endpoint;
 pub(crate) mod environment;
 mod group;
 mod listen;
 mod listener;
+pub mod messenger;
 mod orphans;
 mod primary;
 mod sockets;
@@ -32,6 +34,7 @@ use crate::{
     sys::process::own_executable,
 };
 
+pub use agent::{AgentError, AgentEvent, AgentInfo, AgentSettings};
 pub use datagram::UdpSocket;
 pub use endpoint::Endpoint;
 pub use environment::inherited_policy;
@@ -39,6 +42,7 @@ pub use ganger_proto::cluster::{Counters, Misbehaviour, Policy, Snapshot, Worker
 pub use group::Group;
 pub use listen::Listen;
 pub use listener::{Connection, Listener};
+pub use messenger::{Letter, LetterError, To};
 pub use primary::Primary;
 pub use worker::{NewWorker, Worker, worker};
 
@@ -74,6 +78,11 @@ pub struct Settings {
     /// Workers of several programs side by side on the same ports. Each says for itself what it runs and in how many
     /// workers, in place of what is said of a program and of `workers` above. Default: none.
     pub groups: Vec<Group>,
+    /// A process beside the workers. Default: none.
+    pub agent: Option<AgentSettings>,
+    /// Whether messages of workers and of the agent that are [letters](messenger) are carried to whom they are
+    /// addressed; with an agent they are in any case. Default: false, and all that workers send is the primary's.
+    pub messenger: bool,
 }
 
 impl Settings {
@@ -93,6 +102,8 @@ impl Settings {
             output: Stdio::Inherit,
             workers: 1,
             groups: Vec::new(),
+            agent: None,
+            messenger: false,
         }
     }
 
@@ -177,6 +188,15 @@ pub enum Event {
         /// Why.
         error: io::Error,
     },
+    /// A [letter](messenger) to the primary.
+    Letter(Letter),
+    /// Something happened to the agent.
+    Agent {
+        /// Which.
+        agent: AgentInfo,
+        /// What.
+        event: AgentEvent,
+    },
     /// A worker broke a rule of the wire or the cluster. What it said was ignored; the others do not notice.
     Fault {
         /// Which.
@@ -196,6 +216,12 @@ pub enum WorkerFault {
     /// Of the cluster.
     #[error(transparent)]
     Cluster(#[from] Misbehaviour),
+    /// Of the messenger: its letter was refused, which it has been told.
+    #[error("a letter of it was refused: {0}")]
+    Letter(messenger::Refusal),
+    /// It does not read, and so much waits for it already that letters to it are lost.
+    #[error("letters to it are lost: it does not read, and {} bytes wait for it", messenger::QUEUE)]
+    LettersLost,
 }
 
 impl WorkerFault {
@@ -213,7 +239,7 @@ impl WorkerFault {
                         | Fault::BunAdvanced
                 )
             }
-            Self::Cluster(_) => false,
+            Self::Cluster(_) | Self::Letter(_) | Self::LettersLost => false,
         }
     }
 
@@ -221,6 +247,7 @@ impl WorkerFault {
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Wire(one), Self::Wire(other)) => discriminant(one) == discriminant(other),
+            (Self::Letter(one), Self::Letter(other)) => one.code() == other.code(),
             (one, other) => one == other,
         }
     }

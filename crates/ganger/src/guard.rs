@@ -3,6 +3,7 @@
 //! What to do is decided by [`ganger_proto::guard`]; this is its driver, a user of the [cluster](crate::cluster)
 //! like any other. It owns the [`Primary`] and works while [`Guard::next`] is awaited.
 
+mod agent;
 mod output;
 
 use std::{
@@ -12,19 +13,19 @@ use std::{
 };
 
 use ganger_proto::{
-    Generation, Slot, Time, WorkerId,
+    AgentId, Generation, Slot, Time, WorkerId,
     guard::{self as proto, Action, Input},
 };
 
 use crate::{
     channel::Message,
     clock,
-    cluster::{Event, Primary, WorkerFault, WorkerInfo},
+    cluster::{AgentInfo, Event, Letter, Primary, WorkerFault, WorkerInfo},
     process::Exit,
 };
 
-pub use ganger_proto::guard::{Cause, Config, Illness, Limit, Notice, Sign, Then, Verdict};
-pub use output::Output;
+pub use ganger_proto::guard::{AgentNotice, Cause, Config, Illness, Limit, Notice, Sign, Then, Verdict};
+pub use output::{Output, Source};
 
 /// The stop signal.
 const TERM: i32 = rustix::process::Signal::TERM.as_raw();
@@ -47,7 +48,7 @@ pub enum Report {
     Notice {
         /// What.
         notice: Notice,
-        /// With a death: the last lines of the worker's stderr, if they pass through an [`Output`].
+        /// With a death: the last lines of the process's stderr, if they pass through an [`Output`].
         last_words: Vec<String>,
     },
     /// A socket is open; said once.
@@ -78,6 +79,22 @@ pub enum Report {
         /// What.
         message: Message,
     },
+    /// The agent broke a rule; said once an agent and rule.
+    AgentFault {
+        /// Who.
+        agent: AgentInfo,
+        /// Which, in words.
+        fault: String,
+    },
+    /// The agent sent a message that is neither for the guard nor a letter.
+    AgentMessage {
+        /// Who.
+        agent: AgentInfo,
+        /// What.
+        message: Message,
+    },
+    /// A [letter](crate::cluster::messenger) to the primary.
+    Letter(Letter),
     /// The gang has ended; nothing follows.
     End(Verdict),
 }
@@ -94,21 +111,25 @@ pub struct Guard {
     /// Until when the first report waits for what belongs to it.
     waits_until: Option<Time>,
     workers: BTreeMap<WorkerId, WorkerInfo>,
+    agent_pids: BTreeMap<AgentId, i32>,
     listening: BTreeSet<String>,
     /// The rules that workers broke, as far as they were told.
     faults: Vec<(WorkerId, WorkerFault)>,
+    /// The same of the agent that runs.
+    agent_faults: Vec<WorkerFault>,
     /// How much output had been passed on at the last look.
     passed: u64,
     /// Whose death was the last report.
-    reported: Option<WorkerId>,
+    reported: Option<Source>,
     /// Since when the gang has ended.
     ended: Option<Time>,
 }
 
 impl Guard {
-    /// Guards the workers of `primary`, which should have none yet. If they write to pipes, `output` passes
+    /// Guards the workers of `primary`, which should have none yet, and the agent that its settings name. If they write to pipes, `output` passes
     /// on what they write.
-    pub fn new(primary: Primary, config: Config, output: Option<Output>) -> Self {
+    pub fn new(primary: Primary, mut config: Config, output: Option<Output>) -> Self {
+        config.agent = primary.has_agent();
         Self {
             primary,
             machine: proto::Guard::new(clock::now(), config),
@@ -117,8 +138,10 @@ impl Guard {
             messages: VecDeque::new(),
             waits_until: None,
             workers: BTreeMap::new(),
+            agent_pids: BTreeMap::new(),
             listening: BTreeSet::new(),
             faults: Vec::new(),
+            agent_faults: Vec::new(),
             passed: 0,
             reported: None,
             ended: None,
@@ -147,8 +170,10 @@ impl Guard {
 
     /// The next report; none after [`Report::End`]. Can be dropped and called again.
     pub async fn next(&mut self) -> Option<Report> {
-        if let Some(worker) = self.reported.take() {
-            self.workers.remove(&worker);
+        match self.reported.take() {
+            Some(Source::Worker(worker, _)) => drop(self.workers.remove(&worker)),
+            Some(Source::Agent(agent)) => drop(self.agent_pids.remove(&agent)),
+            None => {}
         }
         loop {
             self.perform();
@@ -177,9 +202,9 @@ impl Guard {
 
     /// The first report, once all that belongs to it is there. Meanwhile the gang goes on.
     fn take_report(&mut self) -> Option<Report> {
-        let silent = |worker| self.output.as_ref().is_none_or(|output| output.is_closed(worker));
+        let silent = |source| self.output.as_ref().is_none_or(|output| output.is_closed(source));
         let complete = match self.reports.front()? {
-            Report::Notice { notice: Notice::Died { worker, .. }, .. } => silent(Some(*worker)),
+            Report::Notice { notice, .. } => dead(notice).is_none_or(|source| silent(Some(source))),
             // A descendant that nobody could kill may go on writing for ever.
             Report::End(_) => {
                 silent(None) || self.ended.is_some_and(|since| clock::now() - since > LAST_OUTPUT)
@@ -200,10 +225,12 @@ impl Guard {
         }
         self.waits_until = None;
         let mut report = self.reports.pop_front()?;
-        if let Report::Notice { notice: Notice::Died { worker, .. }, last_words } = &mut report {
-            self.reported = Some(*worker);
+        if let Report::Notice { notice, last_words } = &mut report
+            && let Some(source) = dead(notice)
+        {
+            self.reported = Some(source);
             if let Some(output) = &self.output {
-                *last_words = output.take_last_words(*worker);
+                *last_words = output.take_last_words(source);
             }
         }
         Some(report)
@@ -217,6 +244,7 @@ impl Guard {
                 // A worker that is gone needs neither.
                 Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),
                 Action::Kill(worker) => drop(self.primary.kill_group(worker)),
+                Action::Agent(action) => self.perform_on_agent(action),
                 Action::CloseSockets => self.primary.close_sockets(),
                 Action::ReplacementsDue(due) => self.primary.set_replacements_due(due),
                 Action::Notice(notice) => {
@@ -237,7 +265,7 @@ impl Guard {
                 self.workers.insert(worker, info);
                 let streams = self.primary.take_output(worker);
                 if let Some(output) = &self.output {
-                    output.pass(worker, slot, streams);
+                    output.pass(Source::Worker(worker, slot), streams);
                 }
                 Input::Started { slot, worker, channel: self.primary.has_channel(worker) }
             }
@@ -261,7 +289,7 @@ impl Guard {
                 Input::Sign(worker.id, Sign::Listening)
             }
             Event::Message { worker, message } => {
-                if message.as_json() != READY {
+                if !is_ready(&message) {
                     self.messages.push_back(Report::Message { worker, message });
                     return;
                 }
@@ -279,6 +307,8 @@ impl Guard {
                 return;
             }
             Event::Fault { worker, fault } => return self.handle_fault(worker.id, fault),
+            Event::Letter(letter) => return self.messages.push_back(Report::Letter(letter)),
+            Event::Agent { agent, event } => return self.handle_agent(agent, event),
             Event::Fork { .. } => return,
         };
         self.machine.handle(clock::now(), input);
@@ -295,6 +325,20 @@ impl Guard {
             self.reports.push_back(Report::Fault { worker, fault: fault.to_string() });
             self.faults.push((worker, fault));
         }
+    }
+}
+
+/// Whether a message is the sign of readiness.
+fn is_ready(message: &Message) -> bool {
+    message.as_json() == READY
+}
+
+/// Whose death a notice tells.
+fn dead(notice: &Notice) -> Option<Source> {
+    match notice {
+        Notice::Died { worker, slot, .. } => Some(Source::Worker(*worker, *slot)),
+        Notice::Agent(AgentNotice::Died { agent, .. }) => Some(Source::Agent(*agent)),
+        _ => None,
     }
 }
 

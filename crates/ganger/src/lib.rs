@@ -49,7 +49,7 @@ mod entry;
 pub use channel::Channel;
 pub use entry::{Error, Result, main, worker};
 pub use ganger_proto::{
-    Generation, ListenerKey, Payload, Serialization, Slot, SocketId, Value, WorkerId, value,
+    AgentId, Generation, ListenerKey, Payload, Serialization, Slot, SocketId, Value, WorkerId, value,
 };
 pub use guard::Guard;
 pub use handle::Handle;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ganger::guard::{Illness, Notice, Then, Verdict, describe};
+use ganger::guard::{AgentNotice, Illness, Notice, Then, Verdict, describe};
 use serde_json::{Value, json};
 
 use super::{Event, Level, Noticed, Starting};
@@ -66,6 +66,7 @@ fn named(event: &Event) -> (&'static str, Value) {
         Event::Fault { worker, pid, group, fault } => {
             ("worker-fault", json!({ "worker": worker.0, "pid": pid, "group": group, "fault": fault }))
         }
+        Event::AgentFault { pid, fault } => ("agent-fault", json!({ "pid": pid, "fault": fault })),
         Event::Absent { signal, meaning } => {
             ("signal-ignored", json!({ "signal": signal, "meaning": meaning }))
         }
@@ -75,6 +76,12 @@ fn named(event: &Event) -> (&'static str, Value) {
         Event::Ended { verdict: Verdict::Stopped, after } => ("stopped", json!({ "after": seconds(*after) })),
         Event::Ended { verdict: Verdict::FirstStart, .. } => {
             ("ended", json!({ "why": "a worker died before any was ready" }))
+        }
+        Event::Ended { verdict: Verdict::AgentStart, .. } => {
+            ("ended", json!({ "why": "the agent died before it was ready" }))
+        }
+        Event::Ended { verdict: Verdict::AgentCrashLoop, .. } => {
+            ("ended", json!({ "why": "agents die as soon as they are started" }))
         }
         Event::Ended { verdict: Verdict::CrashLoop { slot }, .. } => {
             ("ended", json!({ "slot": slot.0, "why": "workers die as soon as they are started" }))
@@ -128,6 +135,45 @@ fn notice(Noticed { notice, pid, was_ready, last_words, .. }: &Noticed) -> (&'st
         }
         Notice::RestartsSpaced { limit } => {
             ("restarts-spaced", json!({ "limit": limit.count, "within": seconds(limit.within) }))
+        }
+        Notice::Agent(notice) => agent(notice, *pid, *was_ready, last_words),
+        other => ("notice", json!({ "message": format!("{other:?}") })),
+    }
+}
+
+fn agent(
+    notice: &AgentNotice,
+    pid: Option<i32>,
+    was_ready: bool,
+    last_words: &[String],
+) -> (&'static str, Value) {
+    match notice {
+        AgentNotice::Started { agent } => ("agent-started", json!({ "agent": agent.0, "pid": pid })),
+        AgentNotice::Ready { agent, after } => {
+            ("agent-ready", json!({ "agent": agent.0, "pid": pid, "after": seconds(*after) }))
+        }
+        AgentNotice::NoSign { agent, after } => {
+            ("agent-no-sign", json!({ "agent": agent.0, "pid": pid, "after": seconds(*after) }))
+        }
+        AgentNotice::Died { agent, age, cause, then } => {
+            let retry_in = match then {
+                Then::RetryIn(pause) => Some(seconds(*pause)),
+                _ => None,
+            };
+            (
+                "agent-died",
+                json!({ "agent": agent.0, "pid": pid, "age": seconds(*age), "cause": describe(cause),
+                    "was_ready": was_ready, "retry_in": retry_in, "last_words": last_words }),
+            )
+        }
+        AgentNotice::Ill { agent, .. } => {
+            ("agent-ill", json!({ "agent": agent.0, "pid": pid, "illness": "channel-closed" }))
+        }
+        AgentNotice::Killed { agent, after } => {
+            ("agent-killed", json!({ "agent": agent.0, "pid": pid, "after": seconds(*after) }))
+        }
+        AgentNotice::StartFailed { error, retry_in } => {
+            ("agent-start-failed", json!({ "error": error, "retry_in": retry_in.map(seconds) }))
         }
         other => ("notice", json!({ "message": format!("{other:?}") })),
     }

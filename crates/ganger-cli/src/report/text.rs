@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
-use ganger::guard::{Illness, Notice, Then, Verdict, describe};
-use ganger::{Slot, WorkerId};
+use ganger::WorkerId;
+use ganger::guard::{AgentNotice, Illness, Notice, Source, Then, Verdict, describe};
 
 use super::{
     Event, Level, Noticed, Starting,
@@ -16,6 +16,9 @@ use super::{
 const PIDS: usize = 8;
 /// One colour a slot, over and over: cyan, magenta, green, blue, yellow, and their bright ones.
 const SLOTS: [u8; 10] = [36, 35, 32, 34, 33, 96, 95, 92, 94, 93];
+
+/// The agent's colour: bold.
+const AGENT: u8 = 1;
 
 /// The event's line, and below it what belongs to it; none for what only machines want to know. `seen`: what
 /// the workers wrote stands above already.
@@ -47,12 +50,18 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
     Some(lines)
 }
 
-/// What stands before a line of a worker.
-pub(super) fn prefix(worker: WorkerId, slot: Slot, group: &str, colour: bool) -> String {
-    let space = if group.is_empty() { "" } else { " " };
-    let prefix = format!("{group}{space}{worker} │");
+/// What stands before a line of a worker, or of the agent. `groups` are the names of the groups, one a slot.
+pub(super) fn prefix(source: Source, groups: &[String], colour: bool) -> String {
+    let (prefix, paint) = match source {
+        Source::Worker(worker, slot) => {
+            let group = groups.get(slot.0 as usize).map_or("", String::as_str);
+            let space = if group.is_empty() { "" } else { " " };
+            (format!("{group}{space}{worker} │"), SLOTS[slot.0 as usize % SLOTS.len()])
+        }
+        Source::Agent(_) => ("agent │".to_owned(), AGENT),
+    };
     match colour {
-        true => format!("{} ", painted(SLOTS[slot.0 as usize % SLOTS.len()], &prefix)),
+        true => format!("{} ", painted(paint, &prefix)),
         false => format!("{prefix} "),
     }
 }
@@ -97,14 +106,18 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Fault { worker, pid, group, fault } => {
             format!("{}: {fault}", who(*worker, *pid, group.as_deref()))
         }
+        Event::AgentFault { pid, fault } => format!("agent (pid {pid}): {fault}"),
         Event::Absent { signal, meaning } => {
             format!("{signal} is ignored: {meaning} is not in this version")
         }
         Event::Stopping { signal, at_once: true, .. } => format!("stopping at once ({signal} again)"),
         Event::Stopping { signal, workers, .. } => format!("stopping ({signal}): {}", many(*workers)),
         Event::Ended { verdict: Verdict::Stopped, after } => format!("stopped after {}", time(*after)),
-        // The death of the worker says it all.
-        Event::Ended { verdict: Verdict::FirstStart, .. } => return None,
+        // The death of the worker or of the agent says it all.
+        Event::Ended { verdict: Verdict::FirstStart | Verdict::AgentStart, .. } => return None,
+        Event::Ended { verdict: Verdict::AgentCrashLoop, .. } => {
+            "giving up: the agents die as soon as they are started, and no worker is ready".into()
+        }
         Event::Ended { verdict: Verdict::CrashLoop { slot }, .. } => format!(
             "giving up: the workers of slot {slot} die as soon as they are started, and no other is ready"
         ),
@@ -161,8 +174,48 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             limit.count,
             time(limit.within)
         ),
+        Notice::Agent(notice) => return agent_sentence(notice, *pid, *was_ready, last_words),
         // The deaths and the readiness around it say the same.
         Notice::Started { .. } | Notice::GangReady { .. } => return None,
+        _ => return None,
+    })
+}
+
+fn agent_sentence(
+    notice: &AgentNotice,
+    pid: Option<i32>,
+    was_ready: bool,
+    last_words: &[String],
+) -> Option<String> {
+    let who = pid.map_or_else(|| "agent".to_owned(), |pid| format!("agent (pid {pid})"));
+    Some(match notice {
+        AgentNotice::Ready { after, .. } => format!("{who} is ready after {}", time(*after)),
+        AgentNotice::NoSign { after, .. } => format!(
+            "{who} has given no sign that it is ready for {} (it has not sent the message `ready`): taken as ready",
+            time(*after)
+        ),
+        AgentNotice::Died { age, cause, then, .. } => {
+            let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
+            let died = match was_ready {
+                false if *then == Then::GangEnds => "died before it was ready".to_owned(),
+                false => format!("died {} after its start", time(*age)),
+                true => format!("died after {}", time(*age)),
+            };
+            let then = match then {
+                Then::RetryIn(pause) => format!("; started again in {}", time(*pause)),
+                _ => String::new(),
+            };
+            format!("{who} {died}: {}{gist}{then}", describe(cause))
+        }
+        AgentNotice::Ill { .. } => {
+            format!("{who} has closed its channel and lives on: it is ended, and started again")
+        }
+        AgentNotice::Killed { after, .. } => format!("{who} did not leave within {}: killed", time(*after)),
+        AgentNotice::StartFailed { error, retry_in } => {
+            let retry = retry_in.map(|pause| format!("; trying again in {}", time(pause)));
+            format!("{error} (agent){}", retry.unwrap_or_default())
+        }
+        // That it is ready, or why it is not, comes soon enough.
         _ => return None,
     })
 }
@@ -241,6 +294,7 @@ mod tests {
     use ganger::guard::{Cause, Limit};
 
     use super::*;
+    use ganger::{AgentId, Slot};
 
     fn check(event: Event, expected: &str) {
         let expected = expected.lines().map(|line| format!("ganger: {}\n", line.trim_start_matches('|')));
@@ -351,10 +405,39 @@ mod tests {
     }
 
     #[test]
+    fn the_agent() {
+        let agent = AgentId(1);
+        let about = |notice| Notice::Agent(notice);
+        let after = Duration::from_millis(120);
+        let ready = AgentNotice::Ready { agent, after };
+        check(noticed(about(ready), true, &[]), "agent (pid 42) is ready after 0.12 s");
+        let died = |then| {
+            let age = Duration::from_secs(12);
+            about(AgentNotice::Died { agent, age, cause: Cause::Left, then })
+        };
+        let left = describe(&Cause::Left);
+        check(
+            noticed(died(Then::RetryIn(Duration::from_secs(1))), true, &["boom"]),
+            &format!("agent (pid 42) died after 12 s: {left} (boom); started again in 1 s"),
+        );
+        check(
+            noticed(died(Then::GangEnds), false, &["boom"]),
+            &format!("agent (pid 42) died before it was ready: {left} (boom)"),
+        );
+        let error = "there is no such file".to_owned();
+        let failed = AgentNotice::StartFailed { error, retry_in: None };
+        check(noticed(about(failed), false, &[]), "there is no such file (agent)");
+        let started = noticed(about(AgentNotice::Started { agent }), false, &[]);
+        assert_eq!(lines(&started, false, false), None);
+    }
+
+    #[test]
     fn colours() {
-        assert_eq!(prefix(WorkerId(12), Slot(1), "", false), "12 │ ");
-        assert_eq!(prefix(WorkerId(12), Slot(1), "api", false), "api 12 │ ");
-        assert_eq!(prefix(WorkerId(12), Slot(1), "", true), "\x1b[35m12 │\x1b[0m ");
+        let worker = Source::Worker(WorkerId(12), Slot(1));
+        assert_eq!(prefix(worker, &[], false), "12 │ ");
+        assert_eq!(prefix(worker, &["web".into(), "api".into()], false), "api 12 │ ");
+        assert_eq!(prefix(worker, &[], true), "\x1b[35m12 │\x1b[0m ");
+        assert_eq!(prefix(Source::Agent(AgentId(1)), &[], false), "agent │ ");
         let warning = lines(&Event::Warning("x".into()), true, false);
         assert_eq!(warning.as_deref(), Some("\x1b[33mganger:\x1b[0m x\n"));
     }

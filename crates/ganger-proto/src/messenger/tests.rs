@@ -317,3 +317,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_program_sends_is_what_is_read() {
+    let mut gang = gang(1);
+    for serialization in [Serialization::Json, Serialization::Advanced] {
+        let sent = Outgoing { to: To::Slot(Slot(0)), action: "a", data: &("x", 1) };
+        let sent = Payload::of(serialization, &sent).unwrap();
+        let Heard::Letter(mut dispatch) = gang.handle(Party::Agent, &sent, false) else { panic!() };
+        assert_eq!(dispatch.receivers(), workers(&[1]));
+        let letter = Letter::read(dispatch.written(serialization).unwrap()).unwrap();
+        assert_eq!(letter.parse::<(String, u8)>().unwrap(), ("x".into(), 1));
+    }
+}

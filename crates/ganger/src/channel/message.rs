@@ -4,6 +4,7 @@ use std::{borrow::Cow, os::fd::OwnedFd};
 
 use ganger_proto::{
     Payload, Value,
+    messenger::Letter,
     session::{ParseError, SendErrorReason, WriteError},
 };
 use serde::de::DeserializeOwned;
@@ -46,6 +47,11 @@ impl Message {
     /// If it is no value, or one of another type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ParseError> {
         self.payload.parse()
+    }
+
+    /// The [letter](crate::cluster::messenger) that it is, if it is one.
+    pub fn letter(&self) -> Option<Letter> {
+        Letter::read(&self.payload)
     }
 
     /// Parsed into a value of JavaScript's, which holds whatever a Node can send.

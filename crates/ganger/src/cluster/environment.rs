@@ -2,9 +2,9 @@
 
 use std::{env::VarError, ffi::OsString};
 
-use ganger_proto::{Slot, WorkerId, cluster::Policy, node};
+use ganger_proto::{AgentId, Slot, WorkerId, cluster::Policy, node};
 
-use super::{Settings, group::Launch};
+use super::{AgentSettings, Settings, group::Launch};
 use crate::ipc::LANE_FD;
 
 /// The gang's name.
@@ -19,6 +19,8 @@ const ID: &str = "GANGER_ID";
 const ROLE: &str = "GANGER_ROLE";
 /// What it says of a worker.
 pub(super) const WORKER: &str = "worker";
+/// What it says of an agent.
+pub(super) const AGENT: &str = "agent";
 
 /// The policy that the environment sets, in Node's way (`lib/internal/cluster/primary.js`): `rr`, which is the
 /// default, or `none`.
@@ -47,6 +49,20 @@ pub(crate) const OWN: [&str; 10] = [
     ROLE,
     node::APP_INSTANCE,
 ];
+
+/// The variables of an agent. It is no cluster worker: it has neither a slot nor a worker's number.
+pub(super) fn of_agent(settings: &Settings, agent: &AgentSettings, id: AgentId) -> Vec<(OsString, OsString)> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = &settings.name;
+    let env = [
+        (NAME, name.clone()),
+        (WORKERS, settings.slots().to_string()),
+        (ID, format!("{host}/{name}/{AGENT}/{id}")),
+        (ROLE, AGENT.into()),
+    ];
+    let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
+    env.chain(settings.env.iter().chain(&agent.env).cloned()).collect()
+}
 
 /// The variables of one worker.
 pub(super) fn of_worker(

@@ -5,8 +5,11 @@
 //! one buffer: an idle worker costs next to nothing. There is no decision in here that is not about
 //! descriptors.
 
+mod agent;
 mod lane;
+mod letters;
 mod perform;
+mod token;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,6 +23,7 @@ use std::{
 use ganger_proto::{
     Generation, Payload, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{self as proto, Capabilities, Input, Snapshot},
+    messenger::{Messenger, Party},
     node::{Act, ClusterMessage},
     session::{self, Fault, Limits},
 };
@@ -38,6 +42,8 @@ use crate::{
         process, reap, watch,
     },
 };
+
+use token::Token;
 
 /// So many turns of the loop come in a row, if there is always something to do.
 const TURNS: u32 = 8;
@@ -58,6 +64,10 @@ pub struct Primary {
     settings: Settings,
     machine: proto::Primary<OwnedFd>,
     workers: BTreeMap<WorkerId, Worker>,
+    agent: Option<agent::Agent>,
+    /// How many agents there have been.
+    agents: u32,
+    messenger: Messenger,
     sockets: BTreeMap<SocketId, Socket>,
     poller: AsyncFd<Poller>,
     readiness: Vec<Readiness>,
@@ -121,39 +131,6 @@ impl From<OwnedFd> for Cargo {
     }
 }
 
-/// What a descriptor in the poller stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    Channel(WorkerId),
-    Process(WorkerId),
-    Socket(SocketId),
-    Lane(WorkerId),
-}
-
-impl From<Token> for u64 {
-    fn from(token: Token) -> u64 {
-        let (kind, id) = match token {
-            Token::Channel(WorkerId(id)) => (0, id),
-            Token::Process(WorkerId(id)) => (1, id),
-            Token::Socket(SocketId(id)) => (2, id),
-            Token::Lane(WorkerId(id)) => (3, id),
-        };
-        (kind << 32) | u64::from(id)
-    }
-}
-
-impl From<u64> for Token {
-    fn from(token: u64) -> Self {
-        let id = token as u32;
-        match token >> 32 {
-            0 => Self::Channel(WorkerId(id)),
-            1 => Self::Process(WorkerId(id)),
-            2 => Self::Socket(SocketId(id)),
-            _ => Self::Lane(WorkerId(id)),
-        }
-    }
-}
-
 impl Primary {
     /// A primary without workers. Needs a tokio runtime.
     ///
@@ -166,6 +143,9 @@ impl Primary {
             machine: proto::Primary::new(settings.policy),
             settings,
             workers: BTreeMap::new(),
+            agent: None,
+            agents: 0,
+            messenger: Messenger::new(std::process::id().cast_signed(), clock::seed()),
             sockets: BTreeMap::new(),
             poller: watch::watch(Poller::new()?, tokio::io::Interest::READABLE)?,
             readiness: Vec::new(),
@@ -270,6 +250,9 @@ impl Primary {
                 return Err(command.failed(error).into());
             }
         };
+        if link.is_some() {
+            self.messenger.worker_joined(id, slot, info.pid);
+        }
         let output = [1, 2].map(|number| ends.get_mut(number).and_then(Option::take));
         self.workers.insert(id, Worker { info, process, output, link, lane, blocked: false, exit: None });
         Ok(info)
@@ -305,6 +288,7 @@ impl Primary {
 
     /// Takes a worker out of dispatch and asks it to finish and leave: Node's `worker.disconnect()`.
     pub fn disconnect(&mut self, id: WorkerId) {
+        self.messenger.worker_leaves(id);
         self.machine.disconnect(clock::now(), id);
     }
 
@@ -329,11 +313,15 @@ impl Primary {
         self.machine.close_sockets();
     }
 
-    /// The next event; none when there is no worker left and nothing more to tell. Can be dropped and
+    /// The next event; none when there is no worker left, no agent and nothing more to tell. Can be dropped and
     /// called again.
     pub async fn next(&mut self) -> Option<Event> {
         self.perform();
-        if self.workers.is_empty() && self.events.is_empty() { None } else { Some(self.event().await) }
+        if self.workers.is_empty() && self.agent.is_none() && self.events.is_empty() {
+            None
+        } else {
+            Some(self.event().await)
+        }
     }
 
     /// The next event, waiting for one also while there is no worker. Can be dropped and called again.
@@ -409,6 +397,15 @@ impl Primary {
                     }
                 }
                 Token::Process(id) => self.reap(id),
+                Token::AgentChannel(_) => {
+                    if ready.writable {
+                        self.agent.iter_mut().for_each(|agent| agent.dirty = true);
+                    }
+                    if ready.readable || ready.hangup {
+                        self.receive_agent();
+                    }
+                }
+                Token::AgentProcess(_) => self.reap_agent(),
                 Token::Socket(id) => self.accept(id),
             }
             self.perform();
@@ -449,6 +446,9 @@ impl Primary {
             match event {
                 session::Event::Cluster { message, .. } => self.handle_cluster(now, info, message),
                 session::Event::Message { payload, handle } => {
+                    if self.take_letter(Party::Worker(id), &payload, handle.is_some()) {
+                        continue;
+                    }
                     let handle = handle.and_then(|(_, cargo)| match cargo {
                         Cargo::Connection(fd) => Some(fd),
                         Cargo::Socket(_) => None,
@@ -499,6 +499,7 @@ impl Primary {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(mut link) = worker.link.take() else { return };
         let _ = self.poller.get_ref().remove(&link);
+        self.messenger.gone(Party::Worker(id));
         let connections = link.session.take_undelivered().filter_map(|(tag, cargo)| match cargo {
             Cargo::Connection(connection) => Some((Seq(tag), connection)),
             Cargo::Socket(_) => None,
@@ -531,6 +532,7 @@ impl Primary {
     }
 
     fn flush(&mut self) {
+        self.flush_agent();
         while let Some(id) = self.dirty.pop() {
             // First what is told of a socket, then the connections that come from it.
             let Some(worker) = self.workers.get_mut(&id) else { continue };

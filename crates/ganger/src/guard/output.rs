@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use ganger_proto::{Slot, WorkerId};
+use ganger_proto::{AgentId, Slot, WorkerId};
 use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Builder, sync::Notify, sync::mpsc};
 
 /// How many lines of stderr are remembered: a stack and the error before it …
@@ -27,16 +27,25 @@ const LINE: usize = 2000;
 /// A line longer than this is passed on in pieces, and others may come between them.
 const LONGEST: usize = 64 << 10;
 
-/// Passes on what workers write: their stdout to ours, their stderr to ours, whole lines at a time.
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A worker, and its place.
+    Worker(WorkerId, Slot),
+    /// An agent.
+    Agent(AgentId),
+}
+
+/// Passes on what workers and the agent write: their stdout to ours, their stderr to ours, whole lines at a time.
 pub struct Output {
     /// The way to the thread of stdout, and to that of stderr.
     threads: [mpsc::UnboundedSender<Stream>; 2],
     words: Arc<Words>,
-    prefix: Box<dyn Fn(WorkerId, Slot) -> String + Send>,
+    prefix: Box<dyn Fn(Source) -> String + Send>,
 }
 
 struct Stream {
-    worker: WorkerId,
+    source: Source,
     prefix: String,
     /// Whether it is stderr.
     error: bool,
@@ -45,7 +54,7 @@ struct Stream {
 
 #[derive(Default)]
 struct Words {
-    workers: Mutex<BTreeMap<WorkerId, Last>>,
+    sources: Mutex<BTreeMap<Source, Last>>,
     /// A stream has ended.
     ended: Notify,
     /// Bytes that were passed on.
@@ -62,32 +71,32 @@ struct Last {
 }
 
 impl Output {
-    /// Starts the threads. `prefix` is put before each line of a worker.
+    /// Starts the threads. `prefix` is put before each line.
     ///
     /// # Errors
     /// If a thread or its event loop cannot be had.
-    pub fn new(prefix: impl Fn(WorkerId, Slot) -> String + Send + 'static) -> io::Result<Self> {
+    pub fn new(prefix: impl Fn(Source) -> String + Send + 'static) -> io::Result<Self> {
         let words = Arc::new(Words::default());
         let threads = [start("stdout", words.clone())?, start("stderr", words.clone())?];
         Ok(Self { threads, words, prefix: Box::new(prefix) })
     }
 
-    /// Passes on what comes out of a worker's stdout and stderr.
-    pub(super) fn pass(&self, worker: WorkerId, slot: Slot, [stdout, stderr]: [Option<OwnedFd>; 2]) {
-        let prefix = (self.prefix)(worker, slot);
+    /// Passes on what comes out of somebody's stdout and stderr.
+    pub(super) fn pass(&self, source: Source, [stdout, stderr]: [Option<OwnedFd>; 2]) {
+        let prefix = (self.prefix)(source);
         for ((pipe, error), thread) in [(stdout, false), (stderr, true)].into_iter().zip(&self.threads) {
             let Some(pipe) = pipe else { continue };
-            self.words.lock().entry(worker).or_default().open += 1;
+            self.words.lock().entry(source).or_default().open += 1;
             // The thread lives as long as we do.
-            let _ = thread.send(Stream { worker, prefix: prefix.clone(), error, pipe });
+            let _ = thread.send(Stream { source, prefix: prefix.clone(), error, pipe });
         }
     }
 
-    /// Whether all that a worker wrote has been passed on; without one, all that anybody wrote.
-    pub(super) fn is_closed(&self, worker: Option<WorkerId>) -> bool {
+    /// Whether all that one of them wrote has been passed on; without one, all that anybody wrote.
+    pub(super) fn is_closed(&self, source: Option<Source>) -> bool {
         let words = self.words.lock();
-        match worker {
-            Some(worker) => words.get(&worker).is_none_or(|last| last.open == 0),
+        match source {
+            Some(source) => words.get(&source).is_none_or(|last| last.open == 0),
             None => words.values().all(|last| last.open == 0),
         }
     }
@@ -103,9 +112,9 @@ impl Output {
         self.words.passed.load(Ordering::Relaxed)
     }
 
-    /// The last lines that a worker wrote to stderr; it is forgotten then.
-    pub(super) fn take_last_words(&self, worker: WorkerId) -> Vec<String> {
-        self.words.lock().remove(&worker).map(|last| last.lines.into()).unwrap_or_default()
+    /// The last lines that one of them wrote to stderr; it is forgotten then.
+    pub(super) fn take_last_words(&self, source: Source) -> Vec<String> {
+        self.words.lock().remove(&source).map(|last| last.lines.into()).unwrap_or_default()
     }
 }
 
@@ -116,12 +125,12 @@ impl fmt::Debug for Output {
 }
 
 impl Words {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Last>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Source, Last>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, worker: WorkerId, line: &[u8]) {
-        if let Some(last) = self.lock().get_mut(&worker) {
+    fn remember(&self, source: Source, line: &[u8]) {
+        if let Some(last) = self.lock().get_mut(&source) {
             let line = String::from_utf8_lossy(&line[..line.len().min(LINE)]).trim_end().to_owned();
             last.bytes += line.len();
             last.lines.push_back(line);
@@ -131,8 +140,8 @@ impl Words {
         }
     }
 
-    fn close(&self, worker: WorkerId) {
-        if let Some(last) = self.lock().get_mut(&worker) {
+    fn close(&self, source: Source) {
+        if let Some(last) = self.lock().get_mut(&source) {
             last.open -= 1;
         }
         self.ended.notify_one();
@@ -172,7 +181,7 @@ async fn pass(stream: Stream, words: Arc<Words>) {
             };
             for line in pending[..whole].split_inclusive(|byte| *byte == b'\n') {
                 if stream.error {
-                    words.remember(stream.worker, line);
+                    words.remember(stream.source, line);
                 }
             }
             write(&stream.prefix, stream.error, &pending[..whole]);
@@ -184,7 +193,7 @@ async fn pass(stream: Stream, words: Arc<Words>) {
             }
         }
     }
-    words.close(stream.worker);
+    words.close(stream.source);
 }
 
 /// Writes whole lines. Who reads them may be gone: then there is nobody to tell.

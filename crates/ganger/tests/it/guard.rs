@@ -26,7 +26,7 @@ fn guard(directory: &Directory, major: &str, script: &str, config: Config) -> Gu
 
 fn guarded(mut settings: Settings, config: Config) -> Guard {
     settings.output = Stdio::Pipe;
-    let output = Output::new(|worker, _| format!("{worker} | ")).unwrap();
+    let output = Output::new(|source| format!("{source:?} | ")).unwrap();
     Guard::new(Primary::new(settings).unwrap(), config, Some(output))
 }
 

@@ -23,6 +23,7 @@ mod cluster;
 mod golden;
 mod guard;
 mod handle;
+mod messenger;
 mod pitfalls;
 mod process;
 mod support;

@@ -1,0 +1,42 @@
+//! Descriptors in the poller, by their numbers there.
+
+use ganger_proto::{AgentId, SocketId, WorkerId};
+
+/// What a descriptor in the poller stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Channel(WorkerId),
+    Process(WorkerId),
+    Socket(SocketId),
+    Lane(WorkerId),
+    AgentChannel(AgentId),
+    AgentProcess(AgentId),
+}
+
+impl From<Token> for u64 {
+    fn from(token: Token) -> u64 {
+        let (kind, id) = match token {
+            Token::Channel(WorkerId(id)) => (0, id),
+            Token::Process(WorkerId(id)) => (1, id),
+            Token::Socket(SocketId(id)) => (2, id),
+            Token::Lane(WorkerId(id)) => (3, id),
+            Token::AgentChannel(AgentId(id)) => (4, id),
+            Token::AgentProcess(AgentId(id)) => (5, id),
+        };
+        (kind << 32) | u64::from(id)
+    }
+}
+
+impl From<u64> for Token {
+    fn from(token: u64) -> Self {
+        let id = token as u32;
+        match token >> 32 {
+            0 => Self::Channel(WorkerId(id)),
+            1 => Self::Process(WorkerId(id)),
+            2 => Self::Socket(SocketId(id)),
+            3 => Self::Lane(WorkerId(id)),
+            4 => Self::AgentChannel(AgentId(id)),
+            _ => Self::AgentProcess(AgentId(id)),
+        }
+    }
+}
