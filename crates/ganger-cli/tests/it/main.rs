@@ -2,6 +2,7 @@
 //! status, its lines and what clients get.
 
 mod abuse;
+mod agent;
 mod config;
 mod golden;
 mod guard;
