@@ -42,9 +42,9 @@ fn workers_and_their_agent_exchange_letters() {
         let mut gang = start(major);
         gang.says("is ready after");
         gang.ready();
-        let (ready, workers) =
-            (gang.lines().position("agent (pid"), gang.lines().position("2 workers ready"));
-        assert!(ready < workers, "{}", gang.lines());
+        let lines = gang.lines().of(false);
+        let at = |text: &str| lines.iter().position(|line| line.contains(text));
+        assert!(at("agent (pid") < at("2 workers ready"), "{}", gang.lines());
         let port = gang.port();
         for number in 1..=4 {
             assert_eq!(get(port, "/").unwrap(), format!("number {number}"), "{}", gang.lines());
