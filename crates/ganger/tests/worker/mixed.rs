@@ -8,7 +8,7 @@ use ganger::{
 };
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use crate::{
     boss::{Boss, Under},
@@ -51,13 +51,21 @@ fn both(under: Under, major: &str) {
 const NODE_WORKER: &str = "
     const net = require('node:net');
     const { id } = require('node:cluster').worker;
-    const shown = ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port}`;
+    const shown = (at) => typeof at === 'string' ? require('node:path').resolve(at) : address(at);
+    const address = ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port}`;
+    const dgram = require('node:dgram');
     const servers = [];
     process.on('message', ([what, argument]) => {
       if (what === 'id') process.send([id, Number(process.env.GANGER_SLOT), process.pid]);
       if (what === 'env') process.send([process.env.SHARED, process.env.OWN, process.cwd()]);
       if (what === 'serve') process.send(['serving']);
       if (what === 'drop') servers[argument].close(() => process.send(['dropped']));
+      if (what === 'bind') {
+        const [host, port] = argument.split(':');
+        const socket = dgram.createSocket('udp4');
+        socket.on('message', (data, { address, port }) => socket.send(`${id} ${data}`, port, address));
+        socket.bind(Number(port), host || undefined, () => process.send(['listening', shown(socket.address())]));
+      }
       if (what !== 'listen') return;
       const [, host, port] = /^(?:\\[?(.*?)\\]?:)?(\\d+)$/.exec(argument) ?? [];
       const where = port === undefined ? [argument] : host === undefined ? [Number(port)] : [Number(port), host];
@@ -66,7 +74,7 @@ const NODE_WORKER: &str = "
       });
       servers.push(server);
       server.on('error', ({ code, errno }) => process.send(['error', code, -errno]));
-      server.listen(...where, () => process.send(['listening', port === undefined ? '' : shown(server.address())]));
+      server.listen(...where, () => process.send(['listening', shown(server.address())]));
     });";
 
 /// One Node, one Rust worker.
@@ -122,6 +130,14 @@ impl Mixed {
         node
     }
 
+    /// Both bind a UDP socket; at one and the same address.
+    async fn bind(&mut self, address: &str) -> SocketAddr {
+        let node = self.boss.ask(NODE, json!(["bind", address])).await;
+        let rust = self.boss.ask(RUST, json!(["bind", address.trim_start_matches(':')])).await;
+        assert_eq!(node, rust, "{address}");
+        node[1].as_str().unwrap().parse().unwrap()
+    }
+
     /// Both listen and serve.
     async fn serve(&mut self, address: &str) -> String {
         let address = self.listen(address).await;
@@ -161,6 +177,8 @@ async fn they_share_what_both_ask_for(under: Under, major: &str) {
     // It is the absolute path that they share.
     gang.serve(gang.directory.path("over/../app.sock").to_str().unwrap()).await;
 
+    let datagrams = [gang.bind(":0").await, gang.bind("127.0.0.1:0").await];
+
     // Whom the kernel likes better is its own affair: the one that is left serves.
     gang.boss.kill(NODE);
     gang.boss.event(NODE, "exit").await;
@@ -168,6 +186,13 @@ async fn they_share_what_both_ask_for(under: Under, major: &str) {
         assert_eq!(exchange(&mut TcpStream::connect(&address).await.unwrap(), "x").await, "2 x", "{address}");
     }
     assert_eq!(exchange(&mut UnixStream::connect(&path).await.unwrap(), "x").await, "2 x");
+    for address in datagrams {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.send_to(b"x", ("127.0.0.1", address.port())).await.unwrap();
+        let mut answer = [0; 16];
+        let count = client.recv(&mut answer).await.unwrap();
+        assert_eq!(&answer[..count], b"2 x", "{address}");
+    }
 }
 
 /// A port that is not 0, by itself: Node ≥ 22 has another key for it than for 0.

@@ -2,7 +2,7 @@
 
 use std::{env, pin::pin};
 
-use ganger::cluster::{Connection, Listen, Listener, Primary, Worker};
+use ganger::cluster::{Connection, Listen, Listener, Primary, UdpSocket, Worker};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -122,6 +122,13 @@ impl Part {
                 }
                 Err(error) => json!(["error", error.kind().to_string(), error.raw_os_error()]),
             },
+            "bind" => {
+                let socket =
+                    self.worker.bind_udp(message[1].as_str().unwrap_or_default().parse::<Listen>()?).await?;
+                let address = socket.local_addr()?.to_string();
+                self.serving.spawn(answer_datagrams(self.worker.id().to_string(), socket));
+                json!(["listening", address])
+            }
             "serve" => {
                 let state = std::mem::replace(&mut self.listeners[index], State::Gone);
                 if let State::Idle(listener) = state {
@@ -169,6 +176,16 @@ async fn serve(id: String, mut listener: Listener) {
         open.spawn(echo(id.clone(), connection));
     }
     open.join_all().await;
+}
+
+/// Says to each datagram who it is, then what it heard.
+async fn answer_datagrams(id: String, socket: UdpSocket) {
+    let mut buffer = [0; 1024];
+    while let Ok(Some((count, sender))) = socket.receive(&mut buffer).await {
+        let answer = [id.as_bytes(), b" ", &buffer[..count]].concat();
+        // A client that has gone is no error of ours.
+        let _ = socket.send_to(&answer, sender).await;
+    }
 }
 
 /// Says who it is, then what it hears.
