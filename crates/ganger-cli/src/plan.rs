@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ganger::cluster::{AgentSettings, Group, Settings};
 
-use crate::args::{Run, Workers};
+use crate::args::{Run, Workers, keys};
 use crate::config::{self, Config, Entry, What};
 use crate::program::{self, Note, Program, Typed, Unusable};
 use crate::workers;
@@ -42,6 +42,8 @@ pub(crate) struct Options<'a> {
     pub(crate) all: &'a Run,
     /// Those that were typed.
     pub(crate) typed: &'a Run,
+    /// The whole command line.
+    pub(crate) line: &'a [OsString],
 }
 
 impl Plan {
@@ -51,17 +53,20 @@ impl Plan {
         if let Some(agent) = &options.all.agent {
             // What a file says is relative to where it is.
             let file = config.filter(|_| options.typed.agent.is_none()).map(|config| &*config.directory);
+            let place = file.unwrap_or(cwd);
+            let runtime = typed_runtime(options.line, cwd);
             let mut agent =
-                Part::resolve(options.all, None, std::slice::from_ref(agent), file.unwrap_or(cwd), &[])
+                Part::resolve(options.all, runtime.as_deref(), std::slice::from_ref(agent), place, &[])
                     .map_err(|error| Unusable::new(format!("the agent: {error}")))?;
-            file.into_iter().for_each(|directory| agent.runs_in(directory));
+            // It may not be where the workers run.
+            agent.runs_in(place);
             plan.agent = Some(agent);
         }
         Ok(plan)
     }
 
     fn without_agent(options: Options<'_>, config: Option<&Config>, cwd: &Path) -> Result<Self, Unusable> {
-        let Options { all, typed } = options;
+        let Options { all, typed, line } = options;
         let Some(config) = config else {
             let part = Part::resolve(all, None, &typed.command, cwd, &[])?;
             return Ok(Self::of_one(all, part));
@@ -71,21 +76,23 @@ impl Plan {
             let hint = if spaced { "; what follows a program is its `args = [\"…\"]`" } else { "" };
             part.map_err(|error| Unusable::new(format!("{}: {error}{hint}", entry.place)))
         };
+        let runtime = typed_runtime(line, cwd);
         match &config.what {
             What::Program(entry) => {
-                let mut part =
-                    at_its_place(entry, Part::resolve(all, None, &entry.command, &entry.cwd, &[]))?;
+                let part = Part::resolve(all, runtime.as_deref(), &entry.command, &entry.cwd, &[]);
+                let mut part = at_its_place(entry, part)?;
                 part.runs_in(&entry.cwd);
                 Ok(Self::of_one(all, part))
             }
             What::Groups(groups) => {
-                if let Workers::Count(_) = typed.workers {
+                if keys::typed_value(line, "workers").is_some() {
                     let text = "-n does not say of which [[worker]]: write its `count`";
                     return Err(Unusable::new(format!("{text} in {}", config.shown)));
                 }
                 let parts = groups.iter().map(|group| {
                     let own: Vec<_> = group.env.iter().chain(&typed.env).cloned().collect();
-                    let (entry, runtime) = (&group.entry, group.runtime.as_deref());
+                    let (entry, runtime) = (&group.entry, runtime.as_ref().or(group.runtime.as_ref()));
+                    let runtime = runtime.map(OsString::as_os_str);
                     let part = Part::resolve(all, runtime, &entry.command, &entry.cwd, &own);
                     let mut part = at_its_place(entry, part)?;
                     part.runs_in(&entry.cwd);
@@ -203,6 +210,13 @@ impl Part {
         });
         words.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// The `--runtime` that was typed: where it is a path, from where it was typed.
+fn typed_runtime(line: &[OsString], cwd: &Path) -> Option<OsString> {
+    let runtime = keys::typed_value(line, "runtime")?;
+    let is_path = runtime.as_encoded_bytes().contains(&b'/');
+    Some(if is_path { cwd.join(runtime).into() } else { runtime })
 }
 
 /// The file that says what is run, where nothing that was typed does.

@@ -31,9 +31,9 @@ pub(crate) fn run(typed: &Run, line: &[OsString]) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let options = Options { all: options, typed };
+    let options = Options { all: options, typed, line };
     let verdict = match &configured {
-        Ok((config, _)) => supervise(options, config.as_ref(), line, &reporter),
+        Ok((config, _)) => supervise(options, config.as_ref(), &reporter),
         Err(error) => Err(Unusable::new(error.to_string()).into()),
     };
     let code = match verdict {
@@ -64,16 +64,11 @@ fn here() -> Result<PathBuf> {
     std::env::current_dir().context("the working directory is gone")
 }
 
-fn supervise(
-    options: Options<'_>,
-    config: Option<&Config>,
-    line: &[OsString],
-    reporter: &Reporter,
-) -> Result<Verdict> {
+fn supervise(options: Options<'_>, config: Option<&Config>, reporter: &Reporter) -> Result<Verdict> {
     // A limit that cannot be raised is only smaller than it could be.
     let _ = ganger::sys::fd::raise_nofile();
     let plan = Plan::new(options, config, &here()?)?;
-    if let Some(option) = args::misplaced(line, &options.typed.command) {
+    if let Some(option) = args::misplaced(options.line, &options.typed.command) {
         reporter.report(&Event::Warning(format!(
             "{0} stands behind the program and goes to it: write ganger's options before it, or `--` before \
              it if {0} is the program's",

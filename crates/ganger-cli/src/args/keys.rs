@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::builder::ValueHint;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
 
 use super::{Ganger, Run};
@@ -16,8 +17,9 @@ pub(crate) struct Key {
     pub(crate) name: String,
     /// What stands behind it.
     pub(crate) takes: Takes,
-    /// Whether the value may be a path, which is then relative to the file.
-    pub(crate) path: Option<Path>,
+    /// Whether it names an executable: with a slash it is a path, and relative to the file. An option says so by its
+    /// value hint.
+    pub(crate) executable: bool,
 }
 
 /// What a key takes.
@@ -29,17 +31,6 @@ pub(crate) enum Takes {
     One,
     /// A value or an array of them.
     Many,
-}
-
-/// Which of its values are paths. An option says so by its value hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
-    /// Any.
-    Always,
-    /// One with a slash, as of a program that is looked for on PATH without one.
-    WithSlash,
-    /// One with a slash, or that is there: a PROGRAM.
-    IfThere,
 }
 
 /// All keys, in the order of `--help`.
@@ -56,13 +47,8 @@ fn key(arg: &Arg) -> Option<Key> {
         ArgAction::SetTrue => Takes::Flag,
         _ => return None,
     };
-    let path = match arg.get_value_hint() {
-        ValueHint::FilePath | ValueHint::DirPath | ValueHint::AnyPath => Some(Path::Always),
-        ValueHint::ExecutablePath => Some(Path::WithSlash),
-        ValueHint::CommandString => Some(Path::IfThere),
-        _ => None,
-    };
-    Some(Key { name: arg.get_long()?.to_owned(), takes, path })
+    let executable = arg.get_value_hint() == ValueHint::ExecutablePath;
+    Some(Key { name: arg.get_long()?.to_owned(), takes, executable })
 }
 
 /// An option as it would be typed.
@@ -84,6 +70,16 @@ pub(crate) fn check(key: &str, value: &OsStr) -> Result<(), String> {
         _ => error.source().map_or_else(|| super::brief(&error), ToString::to_string),
     };
     Err(allowed)
+}
+
+/// The value of an option where it was typed, and is not the default.
+pub(crate) fn typed_value(line: &[OsString], key: &str) -> Option<OsString> {
+    let matches = Ganger::command().try_get_matches_from(line).ok()?;
+    let (_, run) = matches.subcommand()?;
+    // Options are called by their fields' names.
+    let id = key.replace('-', "_");
+    let typed = run.value_source(&id) == Some(ValueSource::CommandLine);
+    typed.then(|| run.get_raw(&id)?.next_back().map(OsStr::to_owned)).flatten()
 }
 
 /// Parses a command line once more, with a file's options before what was typed, which wins.
@@ -115,7 +111,7 @@ mod tests {
         assert_eq!(find("workers").takes, Takes::One);
         assert_eq!(find("env").takes, Takes::Many);
         assert_eq!(find("quiet").takes, Takes::Flag);
-        assert_eq!(find("runtime").path, Some(Path::WithSlash));
+        assert!(find("runtime").executable && !find("name").executable);
         assert!(keys.iter().all(|key| !["help", "version"].contains(&key.name.as_str())));
     }
 
@@ -128,6 +124,14 @@ mod tests {
         assert!(run.quiet);
         let env = run.env.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap()));
         assert_eq!(env.collect::<Vec<_>>(), [("A", "file"), ("B", "file"), ("A", "typed")]);
+    }
+
+    #[test]
+    fn a_default_is_not_typed() {
+        let line = words("ganger run -n auto --stop-timeout=3 x");
+        assert_eq!(typed_value(&line, "workers"), Some("auto".into()));
+        assert_eq!(typed_value(&line, "stop-timeout"), Some("3".into()));
+        assert_eq!(typed_value(&line, "runtime"), None);
     }
 
     #[test]

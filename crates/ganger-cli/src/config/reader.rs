@@ -211,14 +211,8 @@ impl<'a> Reader<'a> {
     fn checked(&self, key: &Key, name: &Name<'_>, value: &Value<'_>) -> Result<OsString, Unusable> {
         let word = OsString::from(self.word(name, value)?);
         keys::check(&key.name, &word).map_err(|allowed| self.not_allowed(name, value, &allowed))?;
-        let there = || self.directory.join(&word);
-        let slash = word.as_encoded_bytes().contains(&b'/');
-        Ok(match key.path {
-            Some(keys::Path::Always) => there().into(),
-            Some(keys::Path::WithSlash | keys::Path::IfThere) if slash => there().into(),
-            Some(keys::Path::IfThere) if there().exists() => there().into(),
-            _ => word,
-        })
+        let is_path = key.executable && word.as_encoded_bytes().contains(&b'/');
+        Ok(if is_path { self.directory.join(word).into() } else { word })
     }
 
     fn key(&self, name: &str) -> &Key {

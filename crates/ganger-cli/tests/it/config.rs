@@ -120,6 +120,34 @@ fn the_nearest_file_decides_and_its_paths_are_its_own() {
 }
 
 #[test]
+fn what_is_typed_is_relative_to_where_it_is_typed() {
+    let setup = Setup::new("24")
+        .file("ganger.toml", "runtime = 'none'\n[[worker]]\nruntime = 'none'\nprogram = 'app.js'")
+        .file("app.js", SAYS)
+        .file("below/agent.js", "console.log('agent in', process.cwd()); process.send('ready')");
+    let root = setup.path().canonicalize().unwrap();
+    std::fs::create_dir_all(root.join("below/bin")).unwrap();
+    std::os::unix::fs::symlink(super::harness::node("24"), root.join("below/bin/node")).unwrap();
+    let mut gang = start_in(setup, "below", "run --runtime bin/node --agent agent.js");
+    gang.prints(&format!("agent in {}", root.join("below").display()));
+    gang.prints(&format!("[\"{}\",", root.display()));
+    gang.stop();
+}
+
+#[test]
+fn the_agent_is_a_key_as_well() {
+    let setup = Setup::new("24")
+        .file("ganger.toml", "program = 'app.js'\nworkers = 1\nagent = 'agent.js'\nmessenger = true")
+        .file("app.js", SAYS)
+        .file("agent.js", "console.log('agent in', process.cwd()); process.send('ready')");
+    let root = setup.path().canonicalize().unwrap();
+    let mut gang = start_in(setup, "below", "run");
+    gang.prints(&format!("agent in {}", root.display()));
+    gang.prints("[");
+    gang.stop();
+}
+
+#[test]
 fn a_program_that_is_typed_needs_no_file() {
     let setup = Setup::new("24").file("ganger.toml", "bogus").file("app.js", SAYS);
     let mut gang = setup.start("run -n 1 app.js");
