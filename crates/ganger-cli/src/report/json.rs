@@ -239,6 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn groups_have_their_names() {
+        let part = |group: &str, workers| Starting {
+            group: Some(group.into()),
+            program: "./x".into(),
+            workers,
+            why: None,
+        };
+        let parts = vec![part("web", 2), part("api", 1)];
+        let event =
+            Event::Starting { name: "shop".into(), policy: ganger::cluster::Policy::RoundRobin, parts };
+        let expected = json!({ "name": "shop", "schedule": "rr", "workers": 3, "groups": [
+            { "group": "web", "program": "./x", "workers": 2, "why": null },
+            { "group": "api", "program": "./x", "workers": 1, "why": null },
+        ] });
+        assert_eq!(named(&event), ("starting", expected));
+
+        let (worker, slot) = (WorkerId(1), Slot(0));
+        let notice = Notice::Killed { worker, slot, after: Duration::from_secs(1) };
+        let (pid, group, last_words) = (Some(42), Some("web".into()), Vec::new());
+        let noticed = Noticed { notice, pid, group, was_ready: true, last_words, complete: true };
+        assert_eq!(named(&Event::Noticed(noticed)).1["group"], "web");
+    }
+
+    #[test]
     fn dates() {
         let cases = [
             (0, "1970-01-01T00:00:00.000Z"),
