@@ -22,6 +22,9 @@ use clap::ValueEnum;
 use crate::fetch;
 use crate::workspace::{self, Failed};
 
+/// What examples and tests need beside the defaults.
+const FEATURES: [&str; 2] = ["--features", "ganger/axum"];
+
 /// Which tests are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Tier {
@@ -41,7 +44,7 @@ pub fn test(tier: Tier, args: &[OsString]) -> Result<()> {
     }
     workspace::step("fetch Node and npm packages", fetch::fetch)?;
     workspace::step("build programs and examples", || {
-        workspace::run(&mut workspace::cargo(["build", "--workspace", "--bins", "--examples"]))
+        workspace::run(workspace::cargo(["build", "--workspace", "--bins", "--examples"]).args(FEATURES))
     })?;
     workspace::step("build the command for release", || {
         workspace::run(&mut workspace::cargo(["build", "--release", "-p", "ganger-cli"]))
@@ -52,7 +55,7 @@ pub fn test(tier: Tier, args: &[OsString]) -> Result<()> {
     let mut count = Count::default();
     let mut result = workspace::step("tests", || {
         let mut command = workspace::cargo(["test", "--workspace", "--no-fail-fast"]);
-        command.args(args);
+        command.args(FEATURES).args(args);
         run_tests(&mut command, &matrix, &mut count)
     });
     if tier == Tier::System && result.is_ok() {

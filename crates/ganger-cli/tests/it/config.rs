@@ -2,14 +2,7 @@
 
 use std::path::Path;
 
-use super::harness::{Gang, Process, Setup, client::get, on_every_node};
-
-/// A Rust program that cargo builds beside the tests.
-fn rust_example(name: &str) -> String {
-    let path = Path::new(env!("CARGO_BIN_EXE_ganger")).with_file_name("examples").join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo xtask test`", path.display());
-    path.display().to_string()
-}
+use super::harness::{Gang, Process, Setup, client::get, on_every_node, rust_example};
 
 fn node_example(name: &str) -> String {
     super::harness::example(name)

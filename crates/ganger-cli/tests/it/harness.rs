@@ -51,6 +51,13 @@ pub(crate) fn example(name: &str) -> String {
     path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display())).display().to_string()
 }
 
+/// An example in Rust, which cargo builds beside the tests.
+pub(crate) fn rust_example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_BIN_EXE_ganger")).with_file_name("examples").join(name);
+    assert!(path.is_file(), "{} is missing: run `cargo xtask test`", path.display());
+    path.display().to_string()
+}
+
 /// Runs `test` with each release line of Node, and notes in the matrix that the feature works there.
 pub(crate) fn on_every_node(feature: &str, test: impl Fn(&'static str)) {
     on_nodes(&MAJORS, feature, test);

@@ -5,18 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 
 use rustix::process::Signal;
 
 use super::harness::client::{Connection, answer, connect, get, request};
-use super::harness::{Gang, Process, Setup, node, on_every_node};
+use super::harness::{Gang, Process, Setup, node, on_every_node, rust_example};
 
-/// The program, which cargo builds beside the tests.
 fn hello() -> String {
-    let hello = Path::new(env!("CARGO_BIN_EXE_ganger")).with_file_name("examples").join("hello");
-    assert!(hello.is_file(), "{} is missing: run `cargo xtask test`", hello.display());
-    hello.display().to_string()
+    rust_example("hello")
 }
 
 fn served(gang: &Gang, port: u16) {

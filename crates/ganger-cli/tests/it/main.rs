@@ -3,6 +3,7 @@
 
 mod abuse;
 mod agent;
+mod axum;
 mod config;
 mod golden;
 mod guard;

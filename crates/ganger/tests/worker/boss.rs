@@ -186,6 +186,11 @@ impl Boss {
         self.message(worker).await
     }
 
+    /// How often something was said of a worker so far.
+    pub(crate) fn count(&self, worker: u32, what: &str) -> usize {
+        self.log.iter().filter(|event| event[0] == what && event[1] == worker).count()
+    }
+
     /// Forks a worker and has it listen and serve; its number, and the address.
     pub(crate) async fn fork_serving(&mut self, address: &str) -> (u32, String) {
         let worker = self.fork();

@@ -1,8 +1,9 @@
-//! Workers in Rust, under a ganger primary and under Node's own.
+//! Workers in Rust, under a ganger primary, under Node's own, and alone.
 //!
 //! No libtest: this program is its own worker too, and such a one has to call [`ganger::main`] before anything
 //! else. What it does as a worker is said by its arguments, see [`role`].
 
+mod alone;
 mod boss;
 mod by_hand;
 mod dispatch;
@@ -10,6 +11,7 @@ mod guard;
 mod life;
 mod mixed;
 mod role;
+mod sockets;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod support;
@@ -22,7 +24,7 @@ use boss::Under;
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
-    if env::var_os("NODE_UNIQUE_ID").is_some() {
+    if env::var_os("NODE_UNIQUE_ID").is_some() || env::var_os(alone::VARIABLE).is_some() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         process::exit(role::play(&args));
     }
@@ -31,6 +33,8 @@ fn main() {
     dispatch::trials(&mut trials);
     by_hand::trials(&mut trials);
     guard::trials(&mut trials);
+    sockets::trials(&mut trials);
+    alone::trials(&mut trials);
     mixed::trials(&mut trials);
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

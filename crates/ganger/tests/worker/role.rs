@@ -6,6 +6,7 @@ use ganger::cluster::{Connection, Listen, Listener, Primary, UdpSocket, Worker};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
 
@@ -15,6 +16,10 @@ use crate::by_hand;
 pub(crate) fn play(args: &[&str]) -> i32 {
     let result = match args {
         ["remote", ..] => ganger::main(no_primary, remote),
+        ["alone", ..] => ganger::worker(alone),
+        ["several-threads", ..] => several_threads(),
+        ["deaf-alone", ..] => ganger::worker(deaf_alone),
+        ["late-primary", ..] => ganger::main(no_primary, deaf_alone),
         ["late", ..] => late(),
         ["listen", ..] => ganger::main(no_primary, listen),
         ["deaf", ..] => ganger::main(no_primary, deaf),
@@ -57,6 +62,12 @@ async fn deaf(worker: Worker) -> ganger::Result {
     std::future::pending().await
 }
 
+/// The same for who has nobody to say it to.
+async fn deaf_alone(_: Worker) -> ganger::Result {
+    println!("deaf");
+    std::future::pending().await
+}
+
 /// Exit code 7 if it may not listen because there is no primary for it any more.
 async fn listen(worker: Worker) -> ganger::Result {
     let error = worker.listen(0).await.err().ok_or("it listens")?;
@@ -72,9 +83,42 @@ async fn listen_in_stop(worker: Worker) -> ganger::Result {
     listen(worker).await
 }
 
-/// Does what the primary's messages say: `["listen", ADDRESS]`, `["serve", LISTENER]`, …
+/// The same orders from stdin, the answers on stdout.
+async fn alone(worker: Worker) -> ganger::Result {
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let _ = orders.send(line);
+        }
+    });
+    let mut part = Part::new(worker.clone());
+    let mut stopping = pin!(worker.stopping());
+    println!("{}", json!(["started", worker.id(), worker.slot(), worker.is_alone()]));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopping => break,
+            Some(order) = ordered.recv() => {
+                let answer = part.perform(serde_json::from_str(&order)?).await?;
+                println!("{answer}");
+            }
+        }
+    }
+    println!("{}", json!(["stopping"]));
+    part.finish().await;
+    Ok(())
+}
+
+/// In a runtime of its own, with more than one thread.
+fn several_threads() -> ganger::Result {
+    let worker = ganger::cluster::worker()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(worker.run(remote))
+}
+
+/// Does what the primary's messages say: `["listen", ADDRESS, OPTIONS]`, `["serve", LISTENER]`, …
 async fn remote(worker: Worker) -> ganger::Result {
-    let mut part = Part { worker: worker.clone(), listeners: Vec::new(), serving: JoinSet::new() };
+    let mut part = Part::new(worker.clone());
     let mut stopping = pin!(worker.stopping());
     loop {
         tokio::select! {
@@ -91,14 +135,14 @@ async fn remote(worker: Worker) -> ganger::Result {
     }
     // Who has left of its own accord may have nobody to tell.
     let _ = worker.send(&json!(["stopping"]));
-    part.listeners.clear();
-    part.serving.join_all().await;
+    part.finish().await;
     Ok(())
 }
 
 struct Part {
     worker: Worker,
     listeners: Vec<State>,
+    sockets: Vec<UdpSocket>,
     serving: JoinSet<()>,
 }
 
@@ -109,12 +153,21 @@ enum State {
 }
 
 impl Part {
+    fn new(worker: Worker) -> Self {
+        Self { worker, listeners: Vec::new(), sockets: Vec::new(), serving: JoinSet::new() }
+    }
+
+    async fn finish(self) {
+        drop(self.listeners);
+        self.serving.join_all().await;
+    }
+
     async fn perform(&mut self, message: Value) -> ganger::Result<Value> {
         let index = message[1].as_u64().unwrap_or(0) as usize;
         Ok(match message[0].as_str().unwrap_or_default() {
             "echo" => message[1].clone(),
             "id" => json!([self.worker.id(), self.worker.slot(), std::process::id()]),
-            "listen" => match self.listen(message[1].as_str().unwrap_or_default()).await {
+            "listen" => match self.worker.listen(place(&message)?).await {
                 Ok(listener) => {
                     let address = listener.local_addr().to_string();
                     self.listeners.push(State::Idle(listener));
@@ -129,6 +182,31 @@ impl Part {
                 self.serving.spawn(answer_datagrams(self.worker.id().to_string(), socket));
                 json!(["listening", address])
             }
+            "bind only" => match self.worker.bind_udp(place(&message)?).await {
+                Ok(socket) => {
+                    let address = socket.local_addr()?.to_string();
+                    self.sockets.push(socket);
+                    json!(["bound", address])
+                }
+                Err(error) => json!(["error", error.kind().to_string(), error.raw_os_error()]),
+            },
+            // All sockets.
+            "echo datagrams" => {
+                let id = self.worker.id().to_string();
+                for socket in self.sockets.drain(..) {
+                    self.serving.spawn(answer_datagrams(id.clone(), socket));
+                }
+                json!(["serving"])
+            }
+            "close datagrams" => {
+                self.sockets.clear();
+                json!(["closed"])
+            }
+            "nothing comes" => json!(tokio::select! {
+                biased;
+                message = self.worker.recv() => message.is_none(),
+                () = tokio::task::yield_now() => true,
+            }),
             "serve" => {
                 let state = std::mem::replace(&mut self.listeners[index], State::Gone);
                 if let State::Idle(listener) = state {
@@ -136,6 +214,26 @@ impl Part {
                     self.listeners[index] = State::Serving(self.serving.spawn(serve(id, listener)));
                 }
                 json!(["serving"])
+            }
+            "serve when it stops" => {
+                let state = std::mem::replace(&mut self.listeners[index], State::Gone);
+                if let State::Idle(listener) = state {
+                    let (id, stopping) = (self.worker.id().to_string(), self.worker.stopping());
+                    self.serving.spawn(async move {
+                        stopping.await;
+                        serve(id, listener).await;
+                    });
+                }
+                json!(["waiting"])
+            }
+            "say" => json!([self.worker.send(&message[1])?, null]),
+            "say with a socket" => {
+                let address = message[1].as_str().unwrap_or_default();
+                let socket = std::net::TcpStream::connect(address)?;
+                let error = self.worker.send_with("", Some(socket.into())).err().ok_or("it was sent")?;
+                let code = error.code();
+                error.into_handle().ok_or("the socket is lost")?;
+                json!(code)
             }
             "drop" => {
                 let state = std::mem::replace(&mut self.listeners[index], State::Gone);
@@ -163,10 +261,27 @@ impl Part {
             other => return Err(format!("no such order: {other}").into()),
         })
     }
+}
 
-    async fn listen(&self, address: &str) -> std::io::Result<Listener> {
-        self.worker.listen(address.parse::<Listen>()?).await
-    }
+/// Where and how to listen: `[_, ADDRESS, OPTIONS]`; a number is a descriptor's.
+fn place(order: &Value) -> ganger::Result<Listen> {
+    let place = match order[1].as_i64() {
+        Some(number) => Listen::descriptor(number.try_into()?),
+        None => order[1].as_str().unwrap_or_default().parse()?,
+    };
+    let options = order[2].as_object().into_iter().flatten();
+    options.into_iter().try_fold(place, |place, (name, value)| {
+        Ok(match (name.as_str(), value.as_bool().unwrap_or(false)) {
+            ("exclusive", on) => place.exclusive(on),
+            ("reusePort", on) => place.reuse_port(on),
+            ("reuseAddr", on) => place.reuse_addr(on),
+            ("ipv6Only", on) => place.ipv6_only(on),
+            ("readableAll", on) => place.readable_all(on),
+            ("writableAll", on) => place.writable_all(on),
+            ("backlog", _) => place.backlog(value.as_u64().unwrap_or(0).try_into()?),
+            (other, _) => return Err(format!("no such option: {other}").into()),
+        })
+    })
 }
 
 /// Serves a listener until it is closed, and what it accepted until that is.
