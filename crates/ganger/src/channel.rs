@@ -38,7 +38,7 @@ use flusher::Flusher;
 use lent::Borrowed;
 
 pub(crate) use lane::{LaneLink, Moved};
-pub(crate) use link::{Flushed, Link, READ_SIZE};
+pub(crate) use link::{Flushed, Link, READ_SIZE, attachment};
 
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
 ///

@@ -11,26 +11,24 @@ mod agent;
 mod datagram;
 mod endpoint;
 pub(crate) mod environment;
+mod event;
+mod events;
 mod group;
 mod listen;
 mod listener;
 pub mod messenger;
 mod orphans;
 mod primary;
+mod running;
 mod sockets;
 mod worker;
 
-use std::{ffi::OsString, fmt, io, mem::discriminant, path::PathBuf};
+use std::{ffi::OsString, io, path::PathBuf};
 
-use ganger_proto::{
-    Generation, Serialization, Slot, WorkerId,
-    node::{Query, Target},
-    session::Fault,
-};
+use ganger_proto::{Generation, Serialization, Slot, WorkerId};
 
 use crate::{
-    channel::Message,
-    process::{Exit, SpawnError, Stdio},
+    process::{SpawnError, Stdio},
     sys::process::own_executable,
 };
 
@@ -38,12 +36,18 @@ pub use agent::{AgentError, AgentEvent, AgentInfo, AgentSettings};
 pub use datagram::UdpSocket;
 pub use endpoint::Endpoint;
 pub use environment::inherited_policy;
-pub use ganger_proto::cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState};
+pub use event::{Address, Event, WorkerFault};
+pub use events::{Events, HELD};
+pub use ganger_proto::{
+    cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState},
+    node::AddressType,
+};
 pub use group::Group;
 pub use listen::Listen;
 pub use listener::{Connection, Listener};
 pub use messenger::{Letter, LetterError, To};
-pub use primary::Primary;
+pub use primary::{Primary, WorkerHandle};
+pub use running::Cluster;
 pub use worker::{NewWorker, Worker, worker};
 
 pub(crate) use worker::take;
@@ -69,8 +73,21 @@ pub struct Settings {
     /// Whether connections go to workers of this library on a [lane](crate::channel::Lane) of their own; to others they go on
     /// the channel in any case. Default: true.
     pub lane: bool,
-    /// What their stdout and stderr are. Default: the primary's own.
+    /// Whether their standard streams are pipes, to be had from [`Primary::take_streams`]: Node's `silent`. Default: no.
+    pub silent: bool,
+    /// What their stdout and stderr are, if they are not `silent`. Default: the primary's own.
     pub output: Stdio,
+    /// What all their descriptors are, from 0 on, whatever the two above say: Node's `stdio`. The channel is where
+    /// [`Stdio::Ipc`] stands in it, else behind the last. Default: the standard streams, and the channel as 3.
+    pub stdio: Option<Vec<Stdio>>,
+    /// The user that they become. Default: the primary's.
+    pub uid: Option<u32>,
+    /// The group that they become. Default: the primary's.
+    pub gid: Option<u32>,
+    /// The port of a Node's inspector, where the arguments have it inspected (`--inspect` or one of its like before the
+    /// script): one for all, 0 for any. Default: one more for each worker, from that of the argument or 9229 on. No
+    /// effect on other programs.
+    pub inspect_port: Option<u16>,
     /// The gang's name, for `GANGER_NAME` and `GANGER_ID`. Default: the program's file name.
     pub name: String,
     /// How many slots there are meant to be, for `GANGER_WORKERS`. Default: 1.
@@ -99,7 +116,12 @@ impl Settings {
             channel: true,
             serialization: Serialization::Json,
             lane: true,
+            silent: false,
             output: Stdio::Inherit,
+            stdio: None,
+            uid: None,
+            gid: None,
+            inspect_port: None,
             workers: 1,
             groups: Vec::new(),
             agent: None,
@@ -130,159 +152,6 @@ pub struct WorkerInfo {
     pub pid: i32,
     /// Which of [`Settings::groups`] it belongs to; 0 where there are none.
     pub group: usize,
-}
-
-/// What happens in a cluster, in Node's words and order.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A worker's process was started.
-    Fork {
-        /// Which.
-        worker: WorkerInfo,
-    },
-    /// A worker runs: it has said its first word.
-    Online {
-        /// Which.
-        worker: WorkerInfo,
-    },
-    /// A worker listens.
-    Listening {
-        /// Which.
-        worker: WorkerInfo,
-        /// Where.
-        address: Address,
-    },
-    /// A worker sent a message.
-    Message {
-        /// Which.
-        worker: WorkerInfo,
-        /// What.
-        message: Message,
-    },
-    /// A worker says that it is going to leave of its own accord.
-    Leaving {
-        /// Which.
-        worker: WorkerInfo,
-    },
-    /// A worker's channel is closed.
-    Disconnect {
-        /// Which.
-        worker: WorkerInfo,
-    },
-    /// A worker has ended and is reaped.
-    Exit {
-        /// Which.
-        worker: WorkerInfo,
-        /// How.
-        exit: Exit,
-        /// Node's `exitedAfterDisconnect`: it went because it was asked to, or said so before.
-        exited_after_disconnect: bool,
-    },
-    /// A worker could not have the socket that it asked for. It has been told; this is said once a socket.
-    BindFailed {
-        /// Which asked first.
-        worker: WorkerInfo,
-        /// For what.
-        address: Address,
-        /// Why.
-        error: io::Error,
-    },
-    /// A [letter](messenger) to the primary.
-    Letter(Letter),
-    /// Something happened to the agent.
-    Agent {
-        /// Which.
-        agent: AgentInfo,
-        /// What.
-        event: AgentEvent,
-    },
-    /// A worker broke a rule of the wire or the cluster. What it said was ignored; the others do not notice.
-    Fault {
-        /// Which.
-        worker: WorkerInfo,
-        /// How.
-        fault: WorkerFault,
-    },
-}
-
-/// A rule that a worker broke.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum WorkerFault {
-    /// Of the wire.
-    #[error(transparent)]
-    Wire(#[from] Fault),
-    /// Of the cluster.
-    #[error(transparent)]
-    Cluster(#[from] Misbehaviour),
-    /// Of the messenger: its letter was refused, which it has been told.
-    #[error("a letter of it was refused: {0}")]
-    Letter(messenger::Refusal),
-    /// It does not read, and so much waits for it already that letters to it are lost.
-    #[error("letters to it are lost: it does not read, and {} bytes wait for it", messenger::QUEUE)]
-    LettersLost,
-}
-
-impl WorkerFault {
-    /// Whether nothing that the worker says can be believed any more.
-    pub fn is_unforgivable(&self) -> bool {
-        match self {
-            Self::Wire(fault) => {
-                matches!(
-                    fault,
-                    Fault::NotJson { .. }
-                        | Fault::NotAdvanced { .. }
-                        | Fault::TooLong { .. }
-                        | Fault::Deaf { .. }
-                        | Fault::BunCluster
-                        | Fault::BunAdvanced
-                )
-            }
-            Self::Cluster(_) | Self::Letter(_) | Self::LettersLost => false,
-        }
-    }
-
-    /// Whether it is the same rule, whatever else the two say.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Wire(one), Self::Wire(other)) => discriminant(one) == discriminant(other),
-            (Self::Letter(one), Self::Letter(other)) => one.code() == other.code(),
-            (one, other) => one == other,
-        }
-    }
-}
-
-/// Where somebody listens. Shows as a person would write it: `:8000`, `127.0.0.1:8000`, `[::1]:80`,
-/// `/run/app.sock`, `udp :53`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address(pub(crate) Target);
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = |f: &mut fmt::Formatter<'_>, host: &str, port: u16| match host {
-            "" | "::" | "0.0.0.0" => write!(f, ":{port}"),
-            host if host.contains(':') => write!(f, "[{}]:{port}", host.escape_debug()),
-            host => write!(f, "{}:{port}", host.escape_debug()),
-        };
-        match &self.0 {
-            Target::Tcp { host, port: number, .. } => port(f, host.as_deref().unwrap_or(""), *number),
-            Target::Udp { host, port: number, .. } => {
-                f.write_str("udp ")?;
-                port(f, host, *number)
-            }
-            // A worker chose the name, and it must not become a line of its own.
-            Target::Unix { path, .. } => write!(f, "{}", path.escape_debug()),
-            Target::Fd(fd) => write!(f, "descriptor {fd}"),
-            Target::UdpFd(fd) => write!(f, "udp descriptor {fd}"),
-        }
-    }
-}
-
-impl Address {
-    fn of(query: &Query) -> Option<Self> {
-        query.target().map(Self)
-    }
 }
 
 /// A worker could not be started.

@@ -72,7 +72,7 @@ pub use exec::{Exec, Output};
 pub use running::Killer;
 pub use start::is_script;
 pub use stdio::Stdio;
-pub use stream::{ChildOutput, ChildPipe, ChildStdin};
+pub use stream::{ChildOutput, ChildPipe, ChildStdin, Streams};
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::sys::pidfd::{Exit, signal_name, signal_number};

@@ -115,6 +115,12 @@ impl<H> Worker<H> {
         self.stopping
     }
 
+    /// Whether the primary has yet to answer that we leave of our own accord: until then it must find the channel open.
+    /// A Node would die of the answer that it cannot write.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// Asks for a socket. The outcome is [`Effect::Opened`] or [`Effect::Failed`].
     pub fn listen(&mut self, target: &Target, backlog: Option<u32>) -> ListenId {
         self.last_listen += 1;

@@ -153,9 +153,13 @@ impl Link<OwnedFd> {
     }
 }
 
-fn attachment(handle: Handle) -> Result<Attachment<OwnedFd>, SendError> {
+/// What travels with a user's message.
+pub(crate) fn attachment<H: From<OwnedFd>>(handle: Handle) -> Result<Attachment<H>, SendError> {
     match wire_kind(&handle) {
-        Some(kind) => Ok(Attachment { kind, handle: handle.into(), tag: 0, order: Order::Barrier }),
+        Some(kind) => {
+            let handle = H::from(OwnedFd::from(handle));
+            Ok(Attachment { kind, handle, tag: 0, order: Order::Barrier })
+        }
         // A Node that gets such a one never takes another.
         None => Err(SendError::Unsendable { handle }),
     }

@@ -9,33 +9,34 @@ mod agent;
 mod lane;
 mod letters;
 mod perform;
+mod start;
 mod token;
+mod worker;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ffi::OsStr,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
 use ganger_proto::{
-    Generation, Payload, Seq, Slot, SocketId, Time, WorkerId,
+    Seq, SocketId, Time, WorkerId,
     cluster::{self as proto, Capabilities, Input, Snapshot},
     messenger::{Messenger, Party},
     node::{Act, ClusterMessage},
-    session::{self, Fault, Limits},
+    session::{self, Fault},
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{mpsc, oneshot},
+};
 
-use super::{
-    Event, ForkError, Settings, WorkerFault, WorkerInfo, environment, orphans::Orphans, sockets::Socket,
-};
+use super::{Event, Settings, WorkerFault, WorkerInfo, orphans::Orphans, sockets::Socket};
 use crate::{
-    channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
+    channel::{Flushed, Link, READ_SIZE},
     clock,
-    process::{Command, Exit, Process, Started, Stdio},
+    handle::Handle,
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
@@ -43,17 +44,19 @@ use crate::{
     },
 };
 
+pub use worker::WorkerHandle;
+
 use token::Token;
+use worker::{Cargo, Worker};
 
 /// So many turns of the loop come in a row, if there is always something to do.
 const TURNS: u32 = 8;
 /// So many connections are accepted before others have their turn.
 const ACCEPTS: usize = 16;
+/// So much is done for others in a row.
+const CALLS: usize = 64;
 /// A worker may leave so much unread before it is cut off.
 const DEAF_AFTER: usize = 8 << 20;
-/// A worker's channel is this descriptor in it, as in Node.
-const CHANNEL: usize = 3;
-const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// A cluster's primary: forks workers, owns their sockets, shares out connections.
 ///
@@ -61,7 +64,9 @@ const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 /// them.
 #[derive(Debug)]
 pub struct Primary {
-    settings: Settings,
+    settings: Arc<Settings>,
+    /// Whether the settings have been told of.
+    is_set_up: bool,
     machine: proto::Primary<OwnedFd>,
     workers: BTreeMap<WorkerId, Worker>,
     agent: Option<agent::Agent>,
@@ -81,55 +86,17 @@ pub struct Primary {
     /// Turns of the loop since others had theirs.
     turns: u32,
     orphans: Orphans,
+    /// What others want of it, from their own tasks.
+    calls: mpsc::UnboundedSender<Call>,
+    called: mpsc::UnboundedReceiver<Call>,
+    /// So many inspectors got a port of their own.
+    inspected: u16,
+    /// Who waits until there is no worker.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A worker's process and our end of its channel.
-#[derive(Debug)]
-struct Worker {
-    info: WorkerInfo,
-    process: Arc<Process>,
-    /// The reading ends of its stdout and stderr, until somebody takes them.
-    output: [Option<OwnedFd>; 2],
-    link: Option<Link<Cargo>>,
-    lane: Option<LaneEnd>,
-    /// Whether the poller reports when its channel can be written.
-    blocked: bool,
-    exit: Option<Exit>,
-}
-
-/// Our end of a worker's native lane.
-#[derive(Debug)]
-struct LaneEnd {
-    link: LaneLink,
-    /// It has said that it speaks our version: from then on connections go here.
-    agreed: bool,
-    /// Whether the poller reports when it can be written.
-    blocked: bool,
-}
-
-/// What travels to a worker.
-#[derive(Debug)]
-enum Cargo {
-    Connection(OwnedFd),
-    /// A socket of ours, which we keep.
-    Socket(Arc<OwnedFd>),
-}
-
-impl AsFd for Cargo {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Connection(fd) => fd.as_fd(),
-            Self::Socket(fd) => fd.as_fd(),
-        }
-    }
-}
-
-/// What comes from a worker with a message of its own.
-impl From<OwnedFd> for Cargo {
-    fn from(fd: OwnedFd) -> Self {
-        Self::Connection(fd)
-    }
-}
+/// What somebody wants of a primary.
+pub(super) type Call = Box<dyn FnOnce(&mut Primary) + Send>;
 
 impl Primary {
     /// A primary without workers. Needs a tokio runtime.
@@ -139,9 +106,11 @@ impl Primary {
     pub fn new(settings: Settings) -> io::Result<Self> {
         // Ignored, as some parents leave it, it would keep every exit status from us.
         reap::heed_children()?;
+        let (calls, called) = mpsc::unbounded_channel();
         Ok(Self {
             machine: proto::Primary::new(settings.policy),
-            settings,
+            settings: Arc::new(settings),
+            is_set_up: false,
             workers: BTreeMap::new(),
             agent: None,
             agents: 0,
@@ -156,150 +125,36 @@ impl Primary {
             events: VecDeque::new(),
             turns: 0,
             orphans: Orphans::new()?,
+            calls,
+            called,
+            inspected: 0,
+            waiting: Vec::new(),
         })
     }
 
-    /// What workers are, for those that are forked from now on. The policy is fixed from the start, as in
-    /// Node.
-    pub fn settings_mut(&mut self) -> &mut Settings {
-        &mut self.settings
+    /// What workers are: Node's `cluster.settings`.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Sets what workers are, for those that are forked from now on, and tells it as [`Event::Setup`]: Node's
+    /// `cluster.setupPrimary()`. The policy is fixed from the start, as in Node.
+    pub fn setup(&mut self, change: impl FnOnce(&mut Settings)) {
+        let settings = Arc::make_mut(&mut self.settings);
+        let policy = settings.policy;
+        change(settings);
+        settings.policy = policy;
+        self.tell_setup();
+    }
+
+    fn tell_setup(&mut self) {
+        self.is_set_up = true;
+        self.events.push_back(Event::Setup { settings: self.settings.clone() });
     }
 
     /// The state of the cluster now.
     pub fn snapshot(&self) -> Snapshot {
         self.machine.snapshot()
-    }
-
-    /// The workers that have not been reaped.
-    pub fn workers(&self) -> impl Iterator<Item = WorkerInfo> + '_ {
-        self.workers.values().filter(|worker| worker.exit.is_none()).map(|worker| worker.info)
-    }
-
-    /// A worker by its id, until it is reaped.
-    pub fn worker(&self, id: WorkerId) -> Option<WorkerInfo> {
-        self.workers.get(&id).map(|worker| worker.info)
-    }
-
-    /// Starts a worker in the lowest slot that nobody holds.
-    ///
-    /// # Errors
-    /// If its process cannot be started; then there is no new worker.
-    pub fn fork(&mut self) -> Result<WorkerInfo, ForkError> {
-        let taken = |slot| self.workers.values().any(|worker| worker.info.slot == slot);
-        let free = (0..).map(Slot).find(|slot| !taken(*slot)).unwrap_or(Slot(0));
-        self.fork_in(free, Generation::default())
-    }
-
-    /// Starts a worker of a generation in a slot: of the slot's group, where there are [groups](Settings::groups).
-    ///
-    /// # Errors
-    /// If its process cannot be started; then there is no new worker.
-    pub fn fork_in(&mut self, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
-        let channel = self.settings.launch(slot).channel;
-        let id = self.machine.fork(slot, generation, channel);
-        match self.start(id, slot, generation) {
-            Ok(info) => {
-                self.events.push_back(Event::Fork { worker: info });
-                Ok(info)
-            }
-            Err(error) => {
-                self.machine.fork_failed(id);
-                Err(error)
-            }
-        }
-    }
-
-    fn start(&mut self, id: WorkerId, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
-        let settings = &self.settings;
-        let launch = settings.launch(slot);
-        let mut command = Command::new(launch.program);
-        command.args(launch.args.iter().cloned());
-        command.guarded(true).stdin(Stdio::Inherit);
-        command.stdout(settings.output.clone()).stderr(settings.output.clone());
-        if launch.channel {
-            command.descriptor(CHANNEL, Stdio::Ipc).serialization(launch.serialization);
-            command.lane(launch.lane && !is_runtime(launch.program));
-        }
-        for (name, value) in environment::of_worker(settings, &launch, id, slot) {
-            command.env(name, value);
-        }
-        if let Some(cwd) = launch.cwd {
-            command.cwd(cwd);
-        }
-        let Started { process, mut ends, channel, lane, .. } = command.start()?;
-        let info = WorkerInfo { id, slot, generation, pid: process.pid(), group: launch.group };
-        let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
-        let link = channel.map(|socket| Link::new(socket, launch.serialization, limits)).transpose();
-        let watched = link.and_then(|link| {
-            self.poller.get_ref().add(&**process.pidfd(), Token::Process(id).into(), Interest::Read)?;
-            if let Some(link) = &link {
-                self.poller.get_ref().add(link, Token::Channel(id).into(), Interest::Read)?;
-            }
-            let lane =
-                lane.map(|socket| LaneEnd { link: LaneLink::new(socket), agreed: false, blocked: false });
-            if let Some(lane) = &lane {
-                self.poller.get_ref().add(&lane.link, Token::Lane(id).into(), Interest::Read)?;
-            }
-            Ok((link, lane))
-        });
-        // Nobody would see what it says or that it ends.
-        let (link, lane) = match watched {
-            Ok(watched) => watched,
-            Err(error) => {
-                process.end();
-                return Err(command.failed(error).into());
-            }
-        };
-        if link.is_some() {
-            self.messenger.worker_joined(id, slot, info.pid);
-        }
-        let output = [1, 2].map(|number| ends.get_mut(number).and_then(Option::take));
-        self.workers.insert(id, Worker { info, process, output, link, lane, blocked: false, exit: None });
-        Ok(info)
-    }
-
-    /// Whether a worker has an open channel.
-    pub(crate) fn has_channel(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.link.is_some())
-    }
-
-    /// The reading ends of a worker's stdout and stderr, once, if [`Settings::output`] is a pipe.
-    pub(crate) fn take_output(&mut self, id: WorkerId) -> [Option<OwnedFd>; 2] {
-        self.workers.get_mut(&id).map(|worker| std::mem::take(&mut worker.output)).unwrap_or_default()
-    }
-
-    /// Sends a worker a message. `Ok(false)` means that it is slow to read.
-    ///
-    /// # Errors
-    /// [`SendError`], with the reason.
-    pub fn send<T: serde::Serialize + ?Sized>(
-        &mut self,
-        id: WorkerId,
-        message: &T,
-    ) -> Result<bool, SendError> {
-        let link = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut());
-        let link = link.ok_or(SendError::closed(None))?;
-        let (payload, _) = SendError::check(Payload::of(link.session.serialization(), message), None)?;
-        let flow = link.session.send(&payload, None);
-        let flow = flow.map_err(|error| SendError::Refused { reason: error.reason, handle: None })?;
-        self.dirty.push(id);
-        Ok(flow == session::Flow::Ready)
-    }
-
-    /// Takes a worker out of dispatch and asks it to finish and leave: Node's `worker.disconnect()`.
-    pub fn disconnect(&mut self, id: WorkerId) {
-        self.messenger.worker_leaves(id);
-        self.machine.disconnect(clock::now(), id);
-    }
-
-    /// Sends a worker's process a signal: Node's `worker.kill()`. `false` if there is no such process.
-    pub fn kill(&self, id: WorkerId, signal: i32) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.process.kill(signal).is_ok())
-    }
-
-    /// Kills a worker with its process group, at once.
-    pub fn kill_group(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.process.kill_all(KILL).is_ok())
     }
 
     /// Whether somebody is about to fill a vacant slot. While it is so, sockets that nobody holds stay open
@@ -311,6 +166,21 @@ impl Primary {
     /// Stops listening everywhere. What the kernel has completed by now is still shared out.
     pub fn close_sockets(&mut self) {
         self.machine.close_sockets();
+    }
+
+    /// Whoever wants something of this primary says so here.
+    pub(super) fn calls(&self) -> mpsc::UnboundedSender<Call> {
+        self.calls.clone()
+    }
+
+    /// Resolves when no worker is left, also at once, as long as somebody drives the primary.
+    pub(super) fn gone(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let (sender, gone) = oneshot::channel();
+        if !self.workers.is_empty() {
+            self.waiting.push(sender);
+        }
+        // Dropped, it says so too.
+        async move { drop(gone.await) }
     }
 
     /// The next event; none when there is no worker left, no agent and nothing more to tell. Can be dropped and
@@ -336,9 +206,15 @@ impl Primary {
                 self.handle_timeout();
             }
             self.perform();
+            for _ in 0..CALLS {
+                let Ok(call) = self.called.try_recv() else { break };
+                call(self);
+                self.perform();
+            }
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
+            let timeout = self.timeout();
             tokio::select! {
                 biased;
                 ready = self.poller.readable() => match ready {
@@ -351,7 +227,8 @@ impl Primary {
                     // The runtime is going down: so is whoever waits for us.
                     Err(_) => std::future::pending().await,
                 },
-                () = clock::at(self.timeout()) => self.handle_timeout(),
+                Some(call) = self.called.recv() => call(self),
+                () = clock::at(timeout) => self.handle_timeout(),
                 () = self.orphans.due() => {
                     self.orphans.look();
                 }
@@ -449,11 +326,7 @@ impl Primary {
                     if self.take_letter(Party::Worker(id), &payload, handle.is_some()) {
                         continue;
                     }
-                    let handle = handle.and_then(|(_, cargo)| match cargo {
-                        Cargo::Connection(fd) => Some(fd),
-                        Cargo::Socket(_) => None,
-                    });
-                    let message = Message::new(payload, handle);
+                    let message = self.message(id, payload, handle);
                     // What the worker said before comes before.
                     self.perform_effects();
                     self.events.push_back(Event::Message { worker: info, message });
@@ -464,6 +337,7 @@ impl Primary {
                 session::Event::Returned { tag, handle: Cargo::Connection(connection) } => {
                     self.machine.handle(now, Input::Returned { worker: id, seq: Seq(tag), connection });
                 }
+                session::Event::Returned { handle, .. } => self.undelivered(info, handle.into_users()),
                 session::Event::Fault(fault) => {
                     self.perform_effects();
                     self.fault(info, WorkerFault::Wire(fault));
@@ -489,6 +363,14 @@ impl Primary {
         self.machine.handle(now, Input::Message { worker: info.id, message });
     }
 
+    /// A user's socket did not arrive.
+    fn undelivered(&mut self, worker: WorkerInfo, socket: Option<OwnedFd>) {
+        if let Some(handle) = socket.and_then(|socket| Handle::try_from(socket).ok()) {
+            self.perform_effects();
+            self.events.push_back(Event::Undelivered { worker, handle });
+        }
+    }
+
     fn fault(&mut self, worker: WorkerInfo, fault: WorkerFault) {
         self.events.push_back(Event::Fault { worker, fault });
     }
@@ -500,15 +382,20 @@ impl Primary {
         let Some(mut link) = worker.link.take() else { return };
         let _ = self.poller.get_ref().remove(&link);
         self.messenger.gone(Party::Worker(id));
-        let connections = link.session.take_undelivered().filter_map(|(tag, cargo)| match cargo {
-            Cargo::Connection(connection) => Some((Seq(tag), connection)),
-            Cargo::Socket(_) => None,
-        });
-        let mut undelivered: Vec<(Seq, OwnedFd)> = connections.collect();
+        let mut undelivered: Vec<(Seq, OwnedFd)> = Vec::new();
+        let mut lost = Vec::new();
+        for (tag, cargo) in link.session.take_undelivered() {
+            match cargo {
+                Cargo::Connection(connection) => undelivered.push((Seq(tag), connection)),
+                cargo => lost.push(cargo.into_users()),
+            }
+        }
         if let Some(mut lane) = worker.lane.take() {
             let _ = self.poller.get_ref().remove(&lane.link);
             undelivered.extend(lane.link.take_connections().map(|(_, seq, connection)| (seq, connection)));
         }
+        let info = worker.info;
+        lost.into_iter().for_each(|handle| self.undelivered(info, handle));
         self.machine.handle(now, Input::ChannelClosed { worker: id, undelivered });
     }
 
@@ -553,12 +440,6 @@ fn is_node(pid: i32) -> bool {
     let executable = process::executable(pid);
     let name = executable.as_deref().and_then(|path| path.file_name());
     name.is_some_and(|name| name == "node" || name == "nodejs")
-}
-
-/// Whether a program is a JavaScript runtime, which has no lane.
-fn is_runtime(program: &OsStr) -> bool {
-    let name = Path::new(program).file_stem().and_then(OsStr::to_str);
-    name.is_some_and(|name| ["node", "nodejs", "bun", "deno"].contains(&name))
 }
 
 /// A worker that does not read what it is sent.

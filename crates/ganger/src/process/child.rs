@@ -30,8 +30,7 @@ use super::{
     reaper,
     running::{Process, refused},
     start::Started,
-    stdio::STANDARD,
-    stream::Open,
+    stream::{Open, Streams},
 };
 use crate::{
     Channel, Handle,
@@ -142,14 +141,7 @@ impl Child {
         let Started { process, ends, channel, lane, program, args } = started;
         let open = Arc::new(Open::default());
         let interventions = Arc::new(Interventions::default());
-        let mut ends = ends.into_iter();
-        let mut standard = || ends.next().flatten();
-        let stdin = standard().map(ChildStdin::new).transpose()?;
-        let stdout = standard().map(|end| ChildOutput::new(end, &open)).transpose()?;
-        let stderr = standard().map(|end| ChildOutput::new(end, &open)).transpose()?;
-        let further = ends.map(|end| end.map(|end| ChildPipe::new(end, &open)).transpose());
-        let pipes =
-            [const { None }; STANDARD].map(Ok).into_iter().chain(further).collect::<io::Result<_>>()?;
+        let Streams { stdin, stdout, stderr, pipes } = Streams::counted(ends, &open)?;
         let limits = Limits::start(terms, &process, &interventions);
         Ok(Self {
             stdin,

@@ -122,6 +122,10 @@ impl Process {
 pub struct Killer(pub(super) Arc<Process>);
 
 impl Killer {
+    pub(crate) fn of(process: Arc<Process>) -> Self {
+        Self(process)
+    }
+
     /// Sends the child a signal (0 only asks); `false` if it has ended.
     ///
     /// # Errors

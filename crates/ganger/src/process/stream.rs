@@ -20,7 +20,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::Stdio;
+use super::{Stdio, stdio::STANDARD};
 use crate::sys::fd::set_blocking;
 
 /// How many of a child's outputs are still open on our side.
@@ -77,6 +77,39 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Our ends of a child's pipes; `None` for what is none.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Streams {
+    /// Where its stdin is written.
+    pub stdin: Option<ChildStdin>,
+    /// Where its stdout is read.
+    pub stdout: Option<ChildOutput>,
+    /// Where its stderr is read.
+    pub stderr: Option<ChildOutput>,
+    /// The further ones by number; the first three are always `None`.
+    pub pipes: Vec<Option<ChildPipe>>,
+}
+
+impl Streams {
+    /// Of our ends by number. Nobody counts those that are open.
+    pub(crate) fn of(ends: Vec<Option<OwnedFd>>) -> io::Result<Self> {
+        Self::counted(ends, &Arc::default())
+    }
+
+    pub(super) fn counted(ends: Vec<Option<OwnedFd>>, open: &Arc<Open>) -> io::Result<Self> {
+        let mut ends = ends.into_iter();
+        let mut standard = || ends.next().flatten();
+        let stdin = standard().map(ChildStdin::new).transpose()?;
+        let stdout = standard().map(|end| ChildOutput::new(end, open)).transpose()?;
+        let stderr = standard().map(|end| ChildOutput::new(end, open)).transpose()?;
+        let further = ends.map(|end| end.map(|end| ChildPipe::new(end, open)).transpose());
+        let pipes =
+            [const { None }; STANDARD].map(Ok).into_iter().chain(further).collect::<io::Result<_>>()?;
+        Ok(Self { stdin, stdout, stderr, pipes })
     }
 }
 

@@ -227,7 +227,8 @@ async fn ganger(
                     "fork" => drop(primary.fork().unwrap()),
                     "args" => {
                         let args = command[2].as_array().unwrap().iter();
-                        primary.settings_mut().args = args.map(|arg| arg.as_str().unwrap().into()).collect();
+                        let args = args.map(|arg| arg.as_str().unwrap().into()).collect();
+                        primary.setup(|settings| settings.args = args);
                     }
                     "send" => drop(primary.send(worker, &command[2]).unwrap()),
                     "disconnect" => primary.disconnect(worker),

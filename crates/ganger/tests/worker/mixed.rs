@@ -235,7 +235,7 @@ async fn a_slot_is_filled_by_its_groups_program() {
     let groups = [fork(2), fork(1), fork(0)].map(|worker| worker.group);
     assert_eq!(groups, [1, 0, 0]);
     for (worker, slot) in [(1, 2), (2, 1), (3, 0)] {
-        let id = primary.worker(ganger::WorkerId(worker)).unwrap();
+        let id = primary.worker(ganger::WorkerId(worker)).unwrap().info();
         assert_eq!((id.slot, id.group), (Slot(slot), usize::from(slot == 2)));
         let answer: Value = answer(&mut primary, worker, json!(["id"])).await;
         assert_eq!(answer, json!([worker, slot, id.pid]));

@@ -9,7 +9,11 @@ use ganger_proto::{
     session::{self, Limits},
 };
 
-use super::{CHANNEL, Cargo, DEAF_AFTER, KILL, Primary, Token};
+use super::{
+    DEAF_AFTER, Primary, Token,
+    start::CHANNEL,
+    worker::{Cargo, KILL},
+};
 use crate::{
     channel::{Flushed, Link, Message, SendError},
     cluster::{AgentError, AgentEvent, AgentInfo, Event, WorkerFault, environment},
@@ -160,10 +164,7 @@ impl Primary {
                 session::Event::Message { payload, handle } => {
                     self.agent_is_online(info, false);
                     if !self.take_letter(Party::Agent, &payload, handle.is_some()) {
-                        let handle = handle.and_then(|(_, cargo)| match cargo {
-                            Cargo::Connection(fd) => Some(fd),
-                            Cargo::Socket(_) => None,
-                        });
+                        let handle = handle.and_then(|(_, cargo)| cargo.into_users());
                         self.tell_of_agent(info, AgentEvent::Message(Message::new(payload, handle)));
                     }
                 }

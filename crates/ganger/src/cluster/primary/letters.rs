@@ -103,7 +103,7 @@ impl Primary {
         match who {
             Party::Worker(id) => {
                 self.perform_effects();
-                if let Some(worker) = self.worker(id) {
+                if let Some(worker) = self.info(id) {
                     self.fault(worker, fault);
                 }
             }

@@ -9,10 +9,10 @@ use ganger_proto::{
     session::{Attachment, Order, SendErrorReason},
 };
 
-use super::{Cargo, Primary, Token, deaf};
+use super::{Cargo, Primary, Token, deaf, worker};
 use crate::{
     clock,
-    cluster::{Address, Event, WorkerFault, sockets::Socket},
+    cluster::{Event, WorkerFault, sockets::Socket},
     sys::{poll::Interest, socket},
 };
 
@@ -170,23 +170,25 @@ impl Primary {
             | Misbehaved { worker, .. } => *worker,
             _ => return,
         };
-        let Some(worker) = self.worker(id) else { return };
+        let Some(entry) = self.workers.get(&id) else { return };
+        worker::lock(&entry.life).follow(&event);
+        let worker = entry.info;
         let event = match event {
             Online { .. } => Event::Online { worker },
-            Listening { query, .. } => match Address::of(&query) {
-                Some(address) => Event::Listening { worker, address },
-                None => return,
-            },
+            Listening { query, .. } => Event::Listening { worker, address: query.into() },
             Leaving { .. } => Event::Leaving { worker },
             Disconnect { .. } => Event::Disconnect { worker },
             Exit { exited_after_disconnect, .. } => {
                 let exit = self.workers.remove(&id).and_then(|worker| worker.exit);
                 let Some(exit) = exit else { return };
+                if self.workers.is_empty() {
+                    self.waiting.clear();
+                }
                 Event::Exit { worker, exit, exited_after_disconnect }
             }
             BindFailed { target, errno, .. } => {
                 let error = io::Error::from_raw_os_error(errno);
-                Event::BindFailed { worker, address: Address(target), error }
+                Event::BindFailed { worker, address: target.into(), error }
             }
             Misbehaved { what, .. } => Event::Fault { worker, fault: WorkerFault::Cluster(what) },
             _ => return,

@@ -186,9 +186,12 @@ impl Shared {
         self.with(|inner| inner.machine.disconnect());
     }
 
-    /// Writes what is to be written and closes the channel.
+    /// Writes what is to be written and closes the channel, once the primary has heard that we leave if it was told.
     pub(super) async fn close(&self) {
-        self.with(|inner| inner.link.as_mut().map(|link| link.session.disconnect()));
+        self.with(|inner| {
+            let link = inner.link.as_mut().filter(|_| !inner.machine.is_leaving());
+            link.map(|link| link.session.disconnect())
+        });
         self.life.disconnected().await;
     }
 

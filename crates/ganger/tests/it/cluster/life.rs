@@ -31,6 +31,7 @@ async fn events_come_in_order(major: &str) {
              });",
         ));
         let forked = gang.fork().await;
+        assert!(matches!(gang.event().await, Event::Setup { .. }));
         assert!(matches!(gang.event().await, Event::Fork { worker } if worker == forked));
         assert!(matches!(gang.event().await, Event::Online { worker } if worker == forked));
         let Event::Listening { worker, address } = gang.event().await else { panic!("not listening") };
@@ -150,8 +151,9 @@ fn what_came_at_once_is_told_in_its_order() {
         // All of it waits in the channel before anything of it is read.
         until(|| said.exists()).await;
         let mut order = Vec::new();
-        while order.len() < 6 {
+        while order.len() < 7 {
             order.push(match primary.event().await {
+                Event::Setup { .. } => "setup",
                 Event::Fork { .. } => "fork",
                 Event::Online { .. } => "online",
                 Event::Fault { fault: WorkerFault::Cluster(_), .. } => "unknown key",
@@ -161,7 +163,7 @@ fn what_came_at_once_is_told_in_its_order() {
                 event => panic!("{event:?}"),
             });
         }
-        assert_eq!(order, ["fork", "online", "unknown key", "message", "leaving", "garbage"]);
+        assert_eq!(order, ["setup", "fork", "online", "unknown key", "message", "leaving", "garbage"]);
     });
 }
 
@@ -192,6 +194,7 @@ fn a_worker_without_a_channel_has_a_fork_and_an_exit() {
         let mut gang = Gang::new(settings);
         let forked = gang.fork().await;
         gang.disconnect(forked.id).await;
+        assert!(matches!(gang.event().await, Event::Setup { .. }));
         assert!(matches!(gang.event().await, Event::Fork { worker } if worker == forked));
         let Event::Exit { worker, exit, .. } = gang.event().await else { panic!("no exit") };
         assert_eq!((worker, exit), (forked, Exit::Code(7)));

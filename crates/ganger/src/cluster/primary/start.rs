@@ -1,0 +1,226 @@
+//! From settings to a running worker.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use ganger_proto::{Generation, Slot, WorkerId, session::Limits};
+
+use super::{
+    DEAF_AFTER, Primary, Token,
+    worker::{LaneEnd, Life, Worker, WorkerHandle},
+};
+use crate::{
+    channel::{LaneLink, Link},
+    cluster::{Event, ForkError, Settings, WorkerInfo, environment},
+    process::{Command, Started, Stdio, Streams},
+    sys::poll::Interest,
+};
+
+/// A worker's channel is this descriptor in it, as in Node, where nothing else is said.
+pub(super) const CHANNEL: usize = 3;
+/// Node's `process.debugPort`, where no argument says another.
+const INSPECTOR: u16 = 9229;
+/// The lowest port that is counted on to: Node's `kMinPort`.
+const LOWEST: u16 = 1024;
+
+impl Primary {
+    /// Starts a worker in the lowest slot that nobody holds.
+    ///
+    /// # Errors
+    /// If its process cannot be started; then there is no new worker.
+    pub fn fork(&mut self) -> Result<WorkerInfo, ForkError> {
+        self.fork_with([("", ""); 0])
+    }
+
+    /// The same with variables of its own, which stand above those of the settings: Node's `cluster.fork(env)`.
+    ///
+    /// # Errors
+    /// As [`Primary::fork`].
+    pub fn fork_with<N, V>(&mut self, env: impl IntoIterator<Item = (N, V)>) -> Result<WorkerInfo, ForkError>
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let env: Vec<(OsString, OsString)> =
+            env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.fork_anywhere(&env).map(|worker| worker.info())
+    }
+
+    /// In the lowest slot that nobody holds.
+    pub(in crate::cluster) fn fork_anywhere(
+        &mut self,
+        env: &[(OsString, OsString)],
+    ) -> Result<WorkerHandle, ForkError> {
+        let taken = |slot| self.workers.values().any(|worker| worker.info.slot == slot);
+        let free = (0..).map(Slot).find(|slot| !taken(*slot)).unwrap_or(Slot(0));
+        self.fork_worker(free, Generation::default(), env)
+    }
+
+    /// Starts a worker of a generation in a slot: of the slot's group, where there are [groups](Settings::groups).
+    ///
+    /// # Errors
+    /// If its process cannot be started; then there is no new worker.
+    pub fn fork_in(&mut self, slot: Slot, generation: Generation) -> Result<WorkerInfo, ForkError> {
+        self.fork_worker(slot, generation, &[]).map(|worker| worker.info())
+    }
+
+    fn fork_worker(
+        &mut self,
+        slot: Slot,
+        generation: Generation,
+        env: &[(OsString, OsString)],
+    ) -> Result<WorkerHandle, ForkError> {
+        if !self.is_set_up {
+            self.tell_setup();
+        }
+        let channel = self.settings.launch(slot).channel;
+        let id = self.machine.fork(slot, generation, channel);
+        match self.start(id, slot, generation, env) {
+            Ok(worker) => {
+                self.events.push_back(Event::Fork { worker: worker.info() });
+                Ok(worker)
+            }
+            Err(error) => {
+                self.machine.fork_failed(id);
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        id: WorkerId,
+        slot: Slot,
+        generation: Generation,
+        env: &[(OsString, OsString)],
+    ) -> Result<WorkerHandle, ForkError> {
+        let settings = self.settings.clone();
+        let launch = settings.launch(slot);
+        let mut command = Command::new(launch.program);
+        command.args(inspected(launch.program, launch.args, settings.inspect_port, &mut self.inspected));
+        command.guarded(true).stdio(stdio(&settings, launch.channel)).serialization(launch.serialization);
+        command.lane(launch.channel && launch.lane && !is_runtime(launch.program));
+        command.envs(environment::of_worker(&settings, &launch, id, slot)).envs(env.iter().cloned());
+        if let Some(cwd) = launch.cwd {
+            command.cwd(cwd);
+        }
+        if let Some(uid) = settings.uid {
+            command.uid(uid);
+        }
+        if let Some(gid) = settings.gid {
+            command.gid(gid);
+        }
+        let Started { process, ends, channel, lane, .. } = command.start()?;
+        let info = WorkerInfo { id, slot, generation, pid: process.pid(), group: launch.group };
+        let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
+        let link = channel.map(|socket| Link::new(socket, launch.serialization, limits)).transpose();
+        let watched = link.and_then(|link| {
+            self.poller.get_ref().add(&**process.pidfd(), Token::Process(id).into(), Interest::Read)?;
+            if let Some(link) = &link {
+                self.poller.get_ref().add(link, Token::Channel(id).into(), Interest::Read)?;
+            }
+            let lane =
+                lane.map(|socket| LaneEnd { link: LaneLink::new(socket), agreed: false, blocked: false });
+            if let Some(lane) = &lane {
+                self.poller.get_ref().add(&lane.link, Token::Lane(id).into(), Interest::Read)?;
+            }
+            Ok((link, lane))
+        });
+        // Nobody would see what it says or that it ends.
+        let (link, lane) = match watched {
+            Ok(watched) => watched,
+            Err(error) => {
+                process.end();
+                return Err(command.failed(error).into());
+            }
+        };
+        if link.is_some() {
+            self.messenger.worker_joined(id, slot, info.pid);
+        }
+        let life = Arc::new(Mutex::new(Life::new(link.is_some())));
+        let worker = Worker { info, process, ends, link, lane, blocked: false, exit: None, life };
+        let handle = self.handle_of(&worker);
+        self.workers.insert(id, worker);
+        Ok(handle)
+    }
+
+    /// Our ends of a worker's pipes, once, until it is reaped.
+    ///
+    /// # Errors
+    /// If they cannot be watched; then they are closed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn take_streams(&mut self, id: WorkerId) -> std::io::Result<Streams> {
+        let ends = self.workers.get_mut(&id).map(|worker| std::mem::take(&mut worker.ends));
+        Streams::of(ends.unwrap_or_default())
+    }
+
+    /// The reading ends of a worker's stdout and stderr, once, if they are pipes.
+    pub(crate) fn take_output(&mut self, id: WorkerId) -> [Option<OwnedFd>; 2] {
+        let mut ends = self.workers.get_mut(&id).map(|worker| &mut worker.ends);
+        [1, 2].map(|number| ends.as_mut()?.get_mut(number)?.take())
+    }
+}
+
+/// What a worker's descriptors are.
+fn stdio(settings: &Settings, channel: bool) -> Vec<Stdio> {
+    let mut list = match &settings.stdio {
+        Some(list) => list.clone(),
+        None if settings.silent => vec![Stdio::Pipe; CHANNEL],
+        None => vec![Stdio::Inherit, settings.output.clone(), settings.output.clone()],
+    };
+    let is_channel = |stdio: &Stdio| matches!(stdio, Stdio::Ipc);
+    if !channel {
+        list.retain(|stdio| !is_channel(stdio));
+    } else if !list.iter().any(is_channel) {
+        list.resize(list.len().max(CHANNEL), Stdio::Inherit);
+        list.push(Stdio::Ipc);
+    }
+    list
+}
+
+/// The arguments of a worker, whose inspector gets a port of its own if it is a Node that has one
+/// (`createWorkerProcess` and `getInspectPort` in `lib/internal/cluster/primary.js` and `lib/internal/util/inspector.js`).
+fn inspected(program: &OsStr, args: &[OsString], port: Option<u16>, count: &mut u16) -> Vec<OsString> {
+    let mut args = args.to_vec();
+    // Options of Node's stand before the script; one with a value of its own ends the search early.
+    let options = args.iter().take_while(|arg| arg.as_encoded_bytes().starts_with(b"-")).count();
+    let Some(first) = args[..options].iter().find_map(|arg| inspector(arg.to_str()?)) else { return args };
+    if !is_node(program) {
+        return args;
+    }
+    let port = port.unwrap_or_else(|| {
+        *count = count.wrapping_add(1);
+        first.checked_add(*count).unwrap_or_else(|| first.wrapping_add(*count).wrapping_add(LOWEST))
+    });
+    args.insert(options, format!("--inspect-port={port}").into());
+    args
+}
+
+/// The port of an option that has a Node inspected.
+fn inspector(option: &str) -> Option<u16> {
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
+    if !["--inspect", "--inspect-brk", "--inspect-port", "--inspect-wait", "--debug-port"].contains(&name) {
+        return None;
+    }
+    let port = value.rsplit(':').next().and_then(|port| port.parse().ok());
+    Some(port.unwrap_or(INSPECTOR))
+}
+
+fn is_node(program: &OsStr) -> bool {
+    stem(program).is_some_and(|name| ["node", "nodejs"].contains(&name))
+}
+
+/// Whether a program is a JavaScript runtime, which has no lane.
+fn is_runtime(program: &OsStr) -> bool {
+    is_node(program) || stem(program).is_some_and(|name| ["bun", "deno"].contains(&name))
+}
+
+fn stem(program: &OsStr) -> Option<&str> {
+    Path::new(program).file_stem().and_then(OsStr::to_str)
+}
