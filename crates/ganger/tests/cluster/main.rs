@@ -3,12 +3,17 @@
 //! workers of every Node and of Rust, and where it has a worker's side also with Rust workers under Node's primary.
 //!
 //! No libtest: this program is its own worker too, and such a one has to call [`ganger::main`] before anything
-//! else. Which [`Part`] it plays is its first argument.
+//! else. Which [`Part`] it plays is its first argument. Where a row needs a primary in a process of its own, it is that
+//! as well, see [`alone`].
 
+mod alone;
+mod api;
+mod disconnect;
 mod events;
 mod part;
 #[path = "../support/rows.rs"]
 mod rows;
+mod setup;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "the other test binaries use the rest")]
 mod support;
@@ -23,13 +28,16 @@ fn main() {
     if env::var_os("NODE_UNIQUE_ID").is_some() {
         part::play(&parts());
     }
-    let groups = [events::trials()];
+    if let Some(role) = alone::role() {
+        alone::play(&role);
+    }
+    let groups = [setup::trials(), events::trials(), disconnect::trials(), api::trials()];
     libtest_mimic::run(&Arguments::from_args(), groups.into_iter().flatten().collect()).exit();
 }
 
 /// What workers do in all rows.
 fn parts() -> Vec<&'static Part> {
-    [part::PARTS, events::PARTS].into_iter().flatten().collect()
+    [part::PARTS, disconnect::PARTS, api::PARTS].into_iter().flatten().collect()
 }
 
 /// The test of a row without a worker, or with one that is not the row's matter.
@@ -48,6 +56,9 @@ fn rows_under_node(name: &str, script: &'static str) -> Vec<Trial> {
 
 const NODES_CLUSTER: &str = "
 const cluster = require('cluster');
+const node = process.execPath;
 process.execPath = process.env.RUST;
 const workers = (exec, ...args) => cluster.setupPrimary({ exec, args, execArgv: [] });
+// What a worker says to an order, see the part `obey`.
+const ask = (worker, order, answered) => { worker.once('message', answered); worker.send(order); };
 ";

@@ -1,8 +1,10 @@
 //! What a worker does, once in Node's JavaScript and once in Rust.
 
-use std::{env, future::Future, pin::Pin, process};
+use std::{env, future::Future, net::SocketAddr, path::PathBuf, pin::Pin, pin::pin, process};
 
-use ganger::cluster::{Policy, Primary, Settings, Worker};
+use ganger::cluster::{Listener, Policy, Primary, Settings, Worker, WorkerHandle};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, task::JoinSet};
 
 use crate::{
     rows::Kid,
@@ -15,23 +17,147 @@ pub(crate) struct Part {
     /// As a script.
     pub(crate) node: &'static str,
     /// The same.
-    pub(crate) rust: fn(Worker) -> Pin<Box<dyn Future<Output = ganger::Result>>>,
+    pub(crate) rust: fn(Worker) -> Doing,
 }
 
-/// Parts that several groups of rows have.
-pub(crate) const PARTS: &[Part] = &[IDLE];
+/// What a Rust worker does.
+pub(crate) type Doing = Pin<Box<dyn Future<Output = ganger::Result>>>;
 
-/// It is there, and leaves when it is told to.
-pub(crate) const IDLE: Part = Part {
-    name: "idle",
-    node: "",
-    rust: |worker| {
-        Box::pin(async move {
-            worker.stopping().await;
-            Ok(())
-        })
-    },
+/// Parts that several groups of rows have.
+pub(crate) const PARTS: &[Part] = &[OBEY];
+
+/// Does what it is told in messages `[what, argument]`, and answers most of them.
+pub(crate) const OBEY: Part = Part {
+    name: "obey",
+    node: "
+        const cluster = require('cluster'), net = require('net');
+        const { worker } = cluster;
+        const orders = {
+          echo: (what) => process.send(what),
+          args: () => process.send(process.argv.slice(2)),
+          cwd: () => process.send(process.cwd()),
+          env: (names) => process.send(names.map((name) => process.env[name] ?? null)),
+          // A server says `served`, and keeps the connection open until the client closes it.
+          listen: (where) => {
+            const server = net.createServer((socket) => socket.on('error', () => {}).resume().write('served'));
+            server.on('error', ({ code }) => process.send(['error', code]));
+            const [host, port] = where.split(':');
+            // After what Node itself says.
+            const listening = () => setImmediate(() => process.send(['listening', server.address().port ?? server.address()]));
+            port ? server.listen({ port, host }, listening) : server.listen(where, listening);
+          },
+          bind: (where) => {
+            const [address, port] = where.split(':');
+            require('dgram').createSocket('udp4').bind({ port, address });
+          },
+          disconnect: () => worker.disconnect(),
+          exit: (code) => process.exit(code),
+          'exit when told to leave': (code) => { worker.on('disconnect', () => process.exit(code)); process.send('will do'); },
+          spin: () => { for (;;); },
+          children: () => {
+            const script = 'console.log(JSON.stringify([process.connected ?? false, require(\"cluster\").isWorker]))';
+            process.send(JSON.parse(require('child_process').execFileSync(process.execPath, ['-e', script])));
+          },
+        };
+        process.on('message', ([what, argument]) => orders[what](argument));",
+    rust: |worker| Box::pin(obey(worker)),
 };
+
+async fn obey(worker: Worker) -> ganger::Result {
+    let mut open = JoinSet::new();
+    let mut bound = Vec::new();
+    let mut exit_code = None;
+    let mut stopping = pin!(worker.stopping());
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = &mut stopping => break,
+            message = worker.recv() => message,
+        };
+        let Some(message) = message else { break };
+        let [what, argument] = <[Value; 2]>::try_from(message.parse::<Vec<Value>>()?)
+            .or_else(|orders| <[Value; 1]>::try_from(orders).map(|[what]| [what, Value::Null]))
+            .map_err(|orders| format!("no order: {orders:?}"))?;
+        let answer = match what.as_str().unwrap_or_default() {
+            "echo" => argument,
+            "args" => env::args().skip(2).collect(),
+            "cwd" => json!(env::current_dir()?),
+            "env" => {
+                let names = argument.as_array().into_iter().flatten().filter_map(Value::as_str);
+                names.map(|name| env::var(name).ok()).collect::<Vec<_>>().into()
+            }
+            "listen" => match listen(&worker, argument.as_str().unwrap_or_default()).await {
+                Ok(listener) => {
+                    let port = listener.local_addr().port();
+                    open.spawn(serve(listener));
+                    json!(["listening", port.map_or(argument, Value::from)])
+                }
+                Err(error) => json!(["error", code_of(&error)]),
+            },
+            "bind" => {
+                let address: SocketAddr = argument.as_str().unwrap_or_default().parse()?;
+                bound.push(worker.bind_udp(address).await?);
+                continue;
+            }
+            "disconnect" => {
+                worker.disconnect();
+                continue;
+            }
+            "exit" => process::exit(argument.as_i64().unwrap_or_default() as i32),
+            "exit when told to leave" => {
+                exit_code = argument.as_i64();
+                json!("will do")
+            }
+            "spin" => loop {
+                std::hint::spin_loop();
+            },
+            "children" => {
+                let names = ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID"].map(|name| format!("${{{name}-none}}"));
+                let shell = ganger::exec_sync(format!("echo {}", names.join(" ")))?;
+                json!([false, shell.text().trim() != "none none"])
+            }
+            other => return Err(format!("no such order: {other}").into()),
+        };
+        worker.send(&answer)?;
+    }
+    if let Some(code) = exit_code {
+        process::exit(code as i32);
+    }
+    drop(bound);
+    open.join_all().await;
+    Ok(())
+}
+
+async fn listen(worker: &Worker, place: &str) -> std::io::Result<Listener> {
+    match place.parse::<SocketAddr>() {
+        Ok(address) => worker.listen(address).await,
+        Err(_) => worker.listen(PathBuf::from(place)).await,
+    }
+}
+
+/// Node's code of an error.
+fn code_of(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(13) => "EACCES",
+        Some(98) => "EADDRINUSE",
+        Some(99) => "EADDRNOTAVAIL",
+        _ => "another",
+    }
+}
+
+async fn serve(mut listener: Listener) {
+    let mut open = JoinSet::new();
+    while let Some(mut connection) = listener.accept().await {
+        open.spawn(async move {
+            let mut nothing = tokio::io::sink();
+            if connection.write_all(b"served").await.is_ok() {
+                // Until the client has had enough.
+                let _ = tokio::io::copy(&mut connection, &mut nothing).await;
+            }
+        });
+    }
+    open.join_all().await;
+}
 
 impl Kid {
     /// Workers of this kind that play a part.
@@ -51,6 +177,23 @@ impl Kid {
     pub(crate) fn gang(self, directory: &Directory, part: &Part) -> Gang {
         Gang::new(self.settings(directory, Policy::RoundRobin, part))
     }
+}
+
+/// A new worker of a gang.
+pub(crate) async fn fork(gang: &Gang) -> WorkerHandle {
+    gang.with(|primary| {
+        let worker = primary.fork().unwrap();
+        primary.worker(worker.id).unwrap()
+    })
+    .await
+}
+
+/// Tells a worker to do something, and returns what it says next.
+pub(crate) async fn ask(gang: &mut Gang, worker: &WorkerHandle, order: Value) -> Value {
+    worker.send(&order).unwrap();
+    let (from, answer) = gang.message().await;
+    assert_eq!(from, worker.id());
+    answer
 }
 
 /// This program as a worker.

@@ -1,0 +1,249 @@
+//! Rows cluster-setup: what workers are started with.
+
+use ganger::{
+    cluster::{Cluster, Event, Events, Policy, Primary, Settings},
+    process::Exit,
+};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    alone,
+    part::{OBEY, ask, fork},
+    row,
+    rows::{Kid, NODES, rows},
+    rows_under_node,
+    support::{self, Directory, Gang},
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let inspectors = NODES.into_iter().map(|major| {
+        let name = "test-inspector-port-cluster";
+        Trial::test(format!("{name} with Node {major}"), move || {
+            support::run(inspector_port(major));
+            support::passed(name, major);
+            Ok(())
+        })
+    });
+    let own = [
+        row("test-cluster-setup-primary-argv", argv),
+        row("test-cluster-setup-primary-emit", emit),
+        row("test-cluster-setup-primary-multiple", multiple),
+    ];
+    [
+        own.into_iter().chain(inspectors).collect(),
+        rows("test-cluster-setup-primary", setup_primary),
+        rows_under_node("test-cluster-setup-primary", SETUP_PRIMARY),
+        rows("test-cluster-cwd", cwd),
+        rows_under_node("test-cluster-cwd", CWD),
+        rows("test-cluster-fork-env", fork_env),
+        rows_under_node("test-cluster-fork-env", FORK_ENV),
+        rows("test-cluster-fork-windowsHide", silently),
+        rows_under_node("test-cluster-fork-windowsHide", SILENTLY),
+        rows("test-cluster-basic (NODE_UNIQUE_ID part)", unique_id),
+        rows_under_node("test-cluster-basic (NODE_UNIQUE_ID part)", UNIQUE_ID),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// With settings that nobody has touched.
+async fn argv() {
+    let command = alone::command("say the arguments of a worker", None, &["obey", "custom argument"]);
+    let output = command.exec().await.unwrap();
+    assert_eq!(output.stdout, "setup [\"obey\", \"custom argument\"]\nworker [\"custom argument\"]\n");
+}
+
+/// A primary in a task, without workers.
+fn alone_in_a_task() -> (Cluster, Events) {
+    Primary::new(Settings::this_program().unwrap()).unwrap().spawn()
+}
+
+async fn settings(events: &mut Events) -> std::sync::Arc<Settings> {
+    match events.next().await {
+        Some(Event::Setup { settings }) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn emit() {
+    let (cluster, mut events) = alone_in_a_task();
+    cluster.setup(|settings| settings.args = vec!["x".into()]).await;
+    cluster.setup(|_| {}).await;
+    assert_eq!(settings(&mut events).await.args, ["x"]);
+    assert_eq!(settings(&mut events).await.args, ["x"], "what was not said stays");
+
+    // The policy is fixed from the start.
+    let other = match cluster.with(|primary| primary.settings().policy).await {
+        Policy::Shared => Policy::RoundRobin,
+        _ => Policy::Shared,
+    };
+    cluster.setup(move |settings| settings.policy = other).await;
+    assert_ne!(settings(&mut events).await.policy, other);
+    drop(cluster);
+    assert!(events.next().await.is_none());
+}
+
+async fn multiple() {
+    let (cluster, mut events) = alone_in_a_task();
+    for program in ["1", "2", "3"] {
+        cluster.setup(move |settings| settings.program = program.into()).await;
+    }
+    for program in ["1", "2", "3"] {
+        assert_eq!(settings(&mut events).await.program, program);
+    }
+}
+
+async fn setup_primary(kid: Kid) {
+    let directory = Directory::new();
+    let mut gang = kid.gang(&directory, &OBEY);
+    gang.with(|primary| {
+        primary.setup(|settings| {
+            settings.args.push("custom argument".into());
+            settings.silent = true;
+        });
+    })
+    .await;
+    let Event::Setup { settings } = gang.event().await else { panic!("no setup") };
+    assert_eq!((settings.args.last().unwrap().to_str(), settings.silent), (Some("custom argument"), true));
+    for _ in 0..2 {
+        let worker = fork(&gang).await;
+        assert_eq!(ask(&mut gang, &worker, json!(["args"])).await, json!(["custom argument"]));
+        assert!(worker.destroy());
+        gang.exit().await;
+    }
+}
+
+const SETUP_PRIMARY: &str = "
+cluster.once('setup', mustCall(() => {
+  assert.deepStrictEqual([cluster.settings.args, cluster.settings.silent], [['custom argument'], true]);
+}));
+cluster.setupPrimary({ exec: 'obey', args: ['custom argument'], execArgv: [], silent: true });
+for (let i = 0; i < 2; i++) {
+  const worker = cluster.fork();
+  ask(worker, ['args'], mustCall((args) => { assert.deepStrictEqual(args, ['custom argument']); worker.kill(); }));
+  worker.on('exit', mustCall());
+}";
+
+async fn cwd(kid: Kid) {
+    let directory = Directory::new();
+    let mut gang = kid.gang(&directory, &OBEY);
+    let (without, with) = (std::env::current_dir().unwrap(), directory.path("").canonicalize().unwrap());
+    let worker = fork(&gang).await;
+    assert_eq!(ask(&mut gang, &worker, json!(["cwd"])).await, json!(without));
+    let path = with.clone();
+    gang.with(|primary| primary.setup(|settings| settings.cwd = Some(path))).await;
+    let worker = fork(&gang).await;
+    assert_eq!(ask(&mut gang, &worker, json!(["cwd"])).await, json!(with));
+}
+
+const CWD: &str = "
+const where = (cwd) => {
+  const worker = cluster.fork();
+  ask(worker, ['cwd'], mustCall((it) => { assert.strictEqual(it, cwd); worker.kill(); }));
+  return worker;
+};
+workers('obey');
+where(process.cwd()).on('exit', mustCall(() => {
+  cluster.setupPrimary({ cwd: __dirname });
+  where(require('fs').realpathSync(__dirname));
+}));";
+
+async fn fork_env(kid: Kid) {
+    let directory = Directory::new();
+    let mut settings = kid.settings(&directory, Policy::RoundRobin, &OBEY);
+    settings.env = vec![("OF_ALL".into(), "1".into()), ("OF_BOTH".into(), "all".into())];
+    let mut gang = Gang::new(settings);
+    // One that is inherited, too.
+    let worker = gang
+        .with(|primary| {
+            let env = [("OF_ONE", "2"), ("OF_BOTH", "one"), ("HOME", "/nowhere")];
+            let worker = primary.fork_with(env).unwrap();
+            primary.worker(worker.id).unwrap()
+        })
+        .await;
+    let names = json!(["env", ["OF_ALL", "OF_ONE", "OF_BOTH", "HOME"]]);
+    assert_eq!(ask(&mut gang, &worker, names.clone()).await, json!(["1", "2", "one", "/nowhere"]));
+    let worker = fork(&gang).await;
+    let seen = ask(&mut gang, &worker, names).await;
+    assert_eq!(seen, json!(["1", null, "all", std::env::var("HOME").ok()]));
+}
+
+const FORK_ENV: &str = "
+workers('obey');
+const worker = cluster.fork({ cluster_test_prop: 'custom', HOME: '/nowhere' });
+ask(worker, ['env', ['cluster_test_prop', 'HOME']], mustCall((env) => {
+  assert.deepStrictEqual(env, ['custom', '/nowhere']);
+  worker.disconnect();
+}));
+worker.on('exit', mustCall((code) => assert.strictEqual(code, 0)));";
+
+/// What of it is not Windows: silent, its pipes, its events.
+async fn silently(kid: Kid) {
+    let directory = Directory::new();
+    let mut settings = kid.settings(&directory, Policy::RoundRobin, &OBEY);
+    settings.silent = true;
+    let mut gang = Gang::new(settings);
+    let worker = fork(&gang).await;
+    let id = worker.id();
+    let streams = gang.with(move |primary| primary.take_streams(id)).await.unwrap();
+    assert!(streams.stdin.is_some() && streams.stderr.is_some());
+    gang.find(|event| matches!(event, Event::Online { .. }).then_some(())).await;
+    worker.disconnect();
+    assert!(matches!(gang.event().await, Event::Disconnect { .. }));
+    assert_eq!(gang.exit().await, (id, Exit::Code(0), true));
+    let mut said = String::new();
+    streams.stdout.unwrap().read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "");
+}
+
+const SILENTLY: &str = "
+cluster.setupPrimary({ exec: 'obey', execArgv: [], silent: true, windowsHide: true });
+const worker = cluster.fork();
+worker.on('online', mustCall(() => worker.send(['disconnect'])));
+worker.on('disconnect', mustCall());
+worker.on('exit', mustCall((code, signal) => assert.deepStrictEqual([code, signal], [0, null])));
+assert(worker.process.stdout);";
+
+async fn unique_id(kid: Kid) {
+    let directory = Directory::new();
+    let mut gang = kid.gang(&directory, &OBEY);
+    let worker = fork(&gang).await;
+    assert_eq!(ask(&mut gang, &worker, json!(["env", ["NODE_UNIQUE_ID"]])).await, json!([null]));
+    assert_eq!(ask(&mut gang, &worker, json!(["children"])).await, json!([false, false]));
+}
+
+const UNIQUE_ID: &str = "
+workers('obey');
+const worker = cluster.fork();
+ask(worker, ['env', ['NODE_UNIQUE_ID']], mustCall((env) => {
+  assert.deepStrictEqual(env, [null]);
+  ask(worker, ['children'], mustCall((it) => { assert.deepStrictEqual(it, [false, false]); worker.kill(); }));
+}));";
+
+/// Each worker's inspector has a port of its own, and none is opened here.
+async fn inspector_port(major: &str) {
+    let directory = Directory::new();
+    let mut settings =
+        directory.workers(major, Policy::RoundRobin, "process.send([process.execArgv, process.debugPort]);");
+    settings.args.insert(0, "--inspect-port=127.0.0.1:20000".into());
+    let mut gang = Gang::new(settings);
+    let says = async |gang: &mut Gang, port: u16| {
+        gang.fork().await;
+        let option = format!("--inspect-port={port}");
+        let (_, seen) = gang.message().await;
+        assert_eq!(seen, json!([["--inspect-port=127.0.0.1:20000", option], port]));
+    };
+    says(&mut gang, 20001).await;
+    says(&mut gang, 20002).await;
+    gang.with(|primary| primary.setup(|settings| settings.inspect_port = Some(30000))).await;
+    says(&mut gang, 30000).await;
+    says(&mut gang, 30000).await;
+
+    // A program that is not inspected is left alone.
+    gang.with(|primary| primary.setup(|settings| drop(settings.args.remove(0)))).await;
+    gang.fork().await;
+    assert_eq!(gang.message().await.1[0], Value::Array(Vec::new()));
+}
