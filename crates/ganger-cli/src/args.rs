@@ -37,9 +37,11 @@ pub(crate) struct Run {
     #[arg(short = 'n', long, value_name = "N|auto", default_value = "auto", value_parser = workers)]
     pub(crate) workers: Workers,
 
-    /// Who picks the worker of a connection: ganger in turn (rr), or the kernel (shared, also none)
+    /// Who picks the worker of a connection. ganger: in turn (rr), the one with the fewest open (least-conn), the same
+    /// client to the same worker (sticky, by address; sticky=header:NAME, sticky=cookie:NAME). The kernel: from one
+    /// socket for all (shared, also none), or from one a worker (reuseport)
     /// [default: NODE_CLUSTER_SCHED_POLICY, else rr]
-    #[arg(long, value_name = "rr|shared|none", value_parser = schedule)]
+    #[arg(long, value_name = "POLICY", value_parser = schedule)]
     pub(crate) schedule: Option<Policy>,
 
     /// What the gang is called [default: the name in the nearest package.json, else the directory's]
@@ -179,15 +181,10 @@ pub(crate) fn workers(typed: &str) -> Result<Workers, String> {
 }
 
 fn schedule(typed: &str) -> Result<Policy, String> {
-    let kind = typed.split('=').next().unwrap_or_default();
-    match typed {
-        "rr" => Ok(Policy::RoundRobin),
-        "shared" | "none" => Ok(Policy::Shared),
-        _ if ["least-conn", "sticky", "reuseport"].contains(&kind) => {
-            Err("not in this version; rr and shared (also none) are".into())
-        }
-        _ => Err("rr, shared or none".into()),
-    }
+    // What was typed stands in the line already.
+    typed.parse().map_err(|_| {
+        "rr, least-conn, sticky[=ip|=header:NAME|=cookie:NAME], shared (also none) or reuseport".to_owned()
+    })
 }
 
 /// A gang's name, or a group's.
@@ -349,15 +346,11 @@ mod tests {
         );
         check("ganger run -n 0 x", "invalid value '0' for '--workers <N|auto>': at least one, or auto");
         check("ganger run -n x x", "invalid value 'x' for '--workers <N|auto>': a number or auto");
-        for value in ["least-conn", "sticky", "sticky=header:x", "reuseport"] {
-            check(
-                &format!("ganger run --schedule {value} x"),
-                &format!(
-                    "invalid value '{value}' for '--schedule <rr|shared|none>': \
-                     not in this version; rr and shared (also none) are"
-                ),
-            );
-        }
+        check(
+            "ganger run --schedule sticky=path:x x",
+            "invalid value 'sticky=path:x' for '--schedule <POLICY>': rr, least-conn, \
+             sticky[=ip|=header:NAME|=cookie:NAME], shared (also none) or reuseport",
+        );
         check("ganger run --env =x y", "invalid value '=x' for '--env <K=V>': not of the form K=V");
         assert!(!refused("ganger rum x").contains('\n'));
         assert!(!refused("ganger run --log-format xml x").contains('\n'));

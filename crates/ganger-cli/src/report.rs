@@ -196,15 +196,6 @@ fn wants_colour(terminal: bool) -> bool {
     terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// As `--schedule` names it.
-fn policy(policy: Policy) -> &'static str {
-    match policy {
-        Policy::RoundRobin => "rr",
-        Policy::Shared => "shared",
-        _ => "other",
-    }
-}
-
 impl Event {
     fn level(&self) -> Level {
         match self {

@@ -98,7 +98,7 @@ fn supervise(options: Options<'_>, config: Option<&Config>, reporter: &Reporter)
 /// Sets the gang up; its workers are started when it is awaited.
 fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
     let mut settings = plan.settings();
-    settings.policy = options.schedule.unwrap_or_else(|| inherited_policy(reporter));
+    settings.policy = options.schedule.clone().unwrap_or_else(|| inherited_policy(reporter));
     settings.output = Stdio::Pipe;
     settings.messenger = options.messenger;
 
@@ -110,7 +110,7 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
 
     reporter.report(&Event::Starting {
         name: settings.name.clone(),
-        policy: settings.policy,
+        policy: settings.policy.clone(),
         parts: plan.parts.iter().map(Starting::of).collect(),
     });
     let primary = Primary::new(settings).context("cannot start the primary")?;

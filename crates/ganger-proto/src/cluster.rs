@@ -4,31 +4,40 @@
 //! modelled on `lib/internal/cluster/{primary,child,round_robin_handle,shared_handle}.js`, with what Node
 //! leaves out: a connection handed to a worker that then dies goes to another one.
 
+mod listener;
 pub mod primary;
 pub mod schedule;
-mod socket;
 pub mod worker;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 pub use primary::Primary;
-pub use socket::Counters;
+pub use schedule::{Client, Policy, StickyBy, UnknownPolicy};
 pub use worker::Worker;
 
 use crate::{
-    Generation, ListenerKey, Seq, Slot, SocketId, WorkerId,
+    Generation, ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
     node::{ClusterMessage, Query, Sockname, Target},
 };
 
-/// Who accepts, and who picks the worker.
+/// What is known of the client at the other end of a connection, as far as the policy asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Policy {
-    /// The primary accepts; the next worker in turn that has room gets the connection. Node's `SCHED_RR`.
-    #[default]
-    RoundRobin,
-    /// The workers accept from one socket; the kernel picks. Node's `SCHED_NONE`.
-    Shared,
+pub struct Peer {
+    /// Who it is.
+    pub client: Client,
+    /// The kernel's number of our end's socket (`SO_COOKIE`), by which a survey finds it.
+    pub cookie: Option<u64>,
+}
+
+/// How a slot's own socket comes to its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Share {
+    /// It is the first: bound alone, so that a stranger on the port is found out, and opened to others afterwards.
+    First,
+    /// It joins the port of another one.
+    With(SocketId),
 }
 
 /// What is known of the program at the other end of a channel, beyond Node's plain wire.
@@ -40,15 +49,17 @@ pub struct Capabilities {
     pub lane: bool,
     /// Whether it answers a `newconn` for an unknown key from its event loop.
     pub probe: bool,
+    /// Whether it says when it has closed connections.
+    pub tells_closes: bool,
 }
 
 impl Capabilities {
     /// Nothing is known: Node's plain wire, one hand-off at a time.
-    pub const PLAIN: Self = Self { window: 1, lane: false, probe: false };
+    pub const PLAIN: Self = Self { window: 1, lane: false, probe: false, tells_closes: false };
     /// A real Node: its receiver takes pipelined hand-offs and answers probes.
-    pub const NODE: Self = Self { window: 32, lane: false, probe: true };
+    pub const NODE: Self = Self { window: 32, lane: false, probe: true, tells_closes: false };
     /// A worker of this project.
-    pub const GANGER: Self = Self { window: 32, lane: false, probe: false };
+    pub const GANGER: Self = Self { window: 32, lane: false, probe: false, tells_closes: true };
 }
 
 /// What happened to a primary. `C` is an accepted connection.
@@ -109,13 +120,33 @@ pub enum Input<C> {
         socket: SocketId,
         /// The connection.
         connection: C,
+        /// Who has come.
+        peer: Peer,
+    },
+    /// The outcome of [`Effect::Peek`].
+    Peeked {
+        /// The listener that it came by.
+        listener: SocketId,
+        /// The connection.
+        connection: C,
+        /// Who has come.
+        peer: Peer,
+    },
+    /// A survey of the kernel's sockets, if the primary [wants one](Primary::wants_survey).
+    Surveyed {
+        /// When it began.
+        since: Time,
+        /// The numbers ([`Peer::cookie`]) of all connections that some process has open.
+        open: BTreeSet<u64>,
     },
     /// The outcome of [`Effect::Examine`].
     Examined {
-        /// The socket that it was accepted from.
-        socket: SocketId,
+        /// The listener that it came by.
+        listener: SocketId,
         /// The connection.
         connection: C,
+        /// Who has come.
+        peer: Peer,
         /// Whether nobody has read from it or written to it.
         untouched: bool,
     },
@@ -163,6 +194,25 @@ pub enum Effect<C> {
         target: Target,
         /// The listen queue.
         backlog: u32,
+        /// Whether others join it on its port.
+        share: Option<Share>,
+    },
+    /// Lead new connections away from one of the sockets on a port, or no more.
+    Steer {
+        /// From which.
+        socket: SocketId,
+        /// Away from it.
+        away: bool,
+    },
+    /// Wait for the first bytes of a connection, without taking them, for a limited time. The outcome is
+    /// [`Input::Peeked`].
+    Peek {
+        /// The listener that it came by.
+        listener: SocketId,
+        /// The connection.
+        connection: C,
+        /// Who has come, as far as it is known.
+        peer: Peer,
     },
     /// Start or stop accepting.
     Accept {
@@ -171,20 +221,22 @@ pub enum Effect<C> {
         /// Start.
         on: bool,
     },
-    /// Hand in what the kernel has completed as [`Input::Accepted`], then close the socket (and remove its
-    /// file, if it is a path) and say [`Input::Closed`].
+    /// Hand in what the kernel has completed as [`Input::Accepted`], and what is being peeked at as [`Input::Peeked`];
+    /// then close the socket (and remove its file, if it is a path) and say [`Input::Closed`].
     Close {
         /// Which socket.
         socket: SocketId,
-        /// Whether the primary accepts from it; otherwise nothing is to be handed in.
+        /// Whether there can be connections in it: a datagram socket has none.
         dispatched: bool,
     },
     /// Look whether anybody has read from the connection or written to it.
     Examine {
-        /// The socket that it was accepted from.
-        socket: SocketId,
+        /// The listener that it came by.
+        listener: SocketId,
         /// The connection.
         connection: C,
+        /// Who has come.
+        peer: Peer,
     },
     /// Close our copy.
     Drop {
@@ -282,8 +334,8 @@ pub enum Misbehaviour {
 pub struct Snapshot {
     /// The workers, by id.
     pub workers: Vec<WorkerSnapshot>,
-    /// The sockets, by id.
-    pub sockets: Vec<SocketSnapshot>,
+    /// What they listen on, by id.
+    pub listeners: Vec<ListenerSnapshot>,
     /// What happened to connections so far.
     pub counters: Counters,
 }
@@ -306,14 +358,18 @@ pub struct WorkerSnapshot {
     pub exited_after_disconnect: Option<bool>,
     /// How many connections it was handed and has not answered for.
     pub under_way: usize,
+    /// How many it has taken and not closed, where the policy is [`Policy::LeastConn`]; 0 elsewhere.
+    pub open: u32,
 }
 
-/// One socket in a [`Snapshot`].
+/// What workers listen on, in a [`Snapshot`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct SocketSnapshot {
-    /// Its id.
+pub struct ListenerSnapshot {
+    /// The number of its first socket.
     pub id: SocketId,
+    /// All that are open: one, or one a slot.
+    pub sockets: Vec<SocketId>,
     /// What workers call it.
     pub key: ListenerKey,
     /// Its bound address; none for a path, or before it is bound.
@@ -337,4 +393,22 @@ pub enum WorkerState {
     Disconnected,
     /// Reaped.
     Dead,
+}
+
+/// What happened to connections since the primary started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Accepted by the primary.
+    pub accepted: u64,
+    /// Served: a worker said so.
+    pub served: u64,
+    /// Taken back from a dead worker, for another one.
+    pub rescued: u64,
+    /// Closed because every worker refused them.
+    pub refused: u64,
+    /// Closed because their worker died with them half served.
+    pub broken: u64,
+    /// Closed because their socket was and nobody was left to serve them.
+    pub orphaned: u64,
 }

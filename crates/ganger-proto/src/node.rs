@@ -214,7 +214,7 @@ fields! {
     Ack = "ack", Seq = "seq", Accepted = "accepted", Errno = "errno", Data = "data",
     Sockname = "sockname", Address = "address", Port = "port", AddressType = "addressType", Fd = "fd",
     Flags = "flags", Backlog = "backlog", Index = "index", ReadableAll = "readableAll",
-    WritableAll = "writableAll", Ganger = "ganger", Count = "count",
+    WritableAll = "writableAll", Ganger = "ganger", Count = "count", TellCloses = "tellCloses",
 }
 
 impl<'a> Fields<'a> {

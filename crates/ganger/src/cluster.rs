@@ -39,7 +39,7 @@ pub use environment::inherited_policy;
 pub use event::{Address, Event, WorkerFault};
 pub use events::{Events, HELD};
 pub use ganger_proto::{
-    cluster::{Counters, Misbehaviour, Policy, Snapshot, WorkerState},
+    cluster::{Counters, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
     node::AddressType,
 };
 pub use group::Group;

@@ -10,6 +10,7 @@
 //! - an interrupted call (`EINTR`) is repeated, never reported.
 #![allow(unsafe_code)]
 
+pub mod diag;
 pub mod env;
 pub mod errno;
 pub mod fd;

@@ -32,7 +32,7 @@ fn named(event: &Event) -> (&'static str, Value) {
     match event {
         Event::Starting { name, policy, parts } => {
             let workers: u32 = parts.iter().map(|part| part.workers).sum();
-            let schedule = super::policy(*policy);
+            let schedule = policy.to_string();
             let fields = match &parts[..] {
                 [Starting { group: None, program, why, .. }] => json!({ "name": name, "program": program,
                     "schedule": schedule, "workers": workers, "why": why }),

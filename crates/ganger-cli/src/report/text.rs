@@ -73,7 +73,6 @@ fn painted(colour: u8, text: &str) -> String {
 fn sentence(event: &Event) -> Option<String> {
     Some(match event {
         Event::Starting { name, policy, parts } => {
-            let policy = super::policy(*policy);
             let workers = many(parts.iter().map(|part| part.workers as usize).sum());
             match &parts[..] {
                 [Starting { group: None, program, why, .. }] => {

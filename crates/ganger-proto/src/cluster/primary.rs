@@ -14,7 +14,9 @@
 //! query is answered once. What a worker says about a socket that it does not hold changes nothing.
 
 mod dispatch;
+mod open;
 mod query;
+mod slots;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,14 +25,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, Counters, Effect, Event, Fate, Input, Misbehaviour, Policy, Snapshot, SocketSnapshot,
-    WorkerSnapshot, WorkerState,
-    socket::{IDLE_FOR, Parked, Socket, State, Waiting},
+    Capabilities, Counters, Effect, Event, Fate, Input, ListenerSnapshot, Misbehaviour, Peer, Policy,
+    Snapshot, WorkerSnapshot, WorkerState,
+    listener::{IDLE_FOR, Listener, Parked, Waiting},
+    schedule::Load,
 };
 use crate::{
     Generation, ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
     node::{Act, ClusterMessage},
 };
+use open::Open;
 
 /// The most sockets that one worker may hold.
 pub const MAX_SOCKETS: usize = 256;
@@ -42,7 +46,8 @@ const STALLED_AFTER: Duration = Duration::from_millis(250);
 pub struct Primary<C> {
     policy: Policy,
     workers: BTreeMap<WorkerId, Worker<C>>,
-    sockets: BTreeMap<SocketId, Socket<C>>,
+    /// By the number of their first socket.
+    listeners: BTreeMap<SocketId, Listener<C>>,
     /// Whether somebody is about to fill a vacant slot: idle sockets stay open for the newcomer.
     replacements_due: bool,
     /// What could not be bound, and was told: whoever asks next meets the same and need not be told of again.
@@ -68,12 +73,16 @@ struct Worker<C> {
     reaped: bool,
     /// Connections handed over and not answered for, oldest first.
     under_way: VecDeque<HandOff<C>>,
+    /// Connections that it has taken and not closed, where the policy asks.
+    open: Open,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct HandOff<C> {
     seq: Seq,
-    socket: SocketId,
+    /// The listener that it came by.
+    listener: SocketId,
+    peer: Peer,
     since: Time,
     refused_by: Vec<WorkerId>,
     /// Our copy, while it is not with the session.
@@ -87,7 +96,7 @@ impl<C> Primary<C> {
         Self {
             policy,
             workers: BTreeMap::new(),
-            sockets: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             replacements_due: false,
             unbound: BTreeSet::new(),
             counters: Counters::default(),
@@ -108,20 +117,27 @@ impl<C> Primary<C> {
             draining: worker.draining,
             exited_after_disconnect: worker.exited_after_disconnect,
             under_way: worker.under_way.len(),
+            open: worker.open.count(),
         });
-        let sockets = self.sockets.iter().map(|(id, socket)| SocketSnapshot {
+        let listeners = self.listeners.iter().map(|(id, listener)| ListenerSnapshot {
             id: *id,
-            key: socket.key.clone(),
-            sockname: socket.sockname().cloned(),
-            holders: socket.holders.iter().copied().collect(),
-            waiting: socket.pending.len() + socket.parked.len(),
+            sockets: listener
+                .sockets
+                .iter()
+                .filter(|socket| socket.is_bound())
+                .map(|socket| socket.id)
+                .collect(),
+            key: listener.key.clone(),
+            sockname: listener.sockname().cloned(),
+            holders: listener.holders.keys().copied().collect(),
+            waiting: listener.pending.len() + listener.parked.len() + listener.peeking,
         });
-        Snapshot { workers: workers.collect(), sockets: sockets.collect(), counters: self.counters }
+        Snapshot { workers: workers.collect(), listeners: listeners.collect(), counters: self.counters }
     }
 
     /// How connections are shared out.
-    pub fn policy(&self) -> Policy {
-        self.policy
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// A new worker of `generation` in `slot`. The driver starts its process; should that fail, it says so with
@@ -139,6 +155,7 @@ impl<C> Primary<C> {
             channel_open: channel,
             reaped: false,
             under_way: VecDeque::new(),
+            open: Open::default(),
         };
         self.workers.insert(id, worker);
         id
@@ -153,25 +170,28 @@ impl<C> Primary<C> {
     pub fn set_capabilities(&mut self, now: Time, id: WorkerId, capabilities: Capabilities) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.capabilities = capabilities;
-        for socket in self.sockets.values_mut() {
-            socket.schedule.widened(id, capabilities.window);
-        }
+        self.change_load(id, |load| load.window = capabilities.window);
         self.dispatch_all(now);
     }
 
     fn narrow(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.capabilities.window = 1;
-            self.sockets.values_mut().for_each(|socket| socket.schedule.widened(id, 1));
+            self.change_load(id, |load| load.window = 1);
         }
+    }
+
+    /// Changes what a worker is known to have to do, wherever it listens.
+    fn change_load(&mut self, id: WorkerId, change: impl Fn(&mut Load)) {
+        self.listeners.values_mut().for_each(|listener| listener.change(id, &change));
     }
 
     /// Somebody is about to fill a vacant slot, or nobody is any more.
     pub fn set_replacements_due(&mut self, now: Time, due: bool) {
         if self.replacements_due && !due {
             // Who has come had its chance to ask; from now on the usual grace counts.
-            for socket in self.sockets.values_mut().filter(|socket| socket.idle.is_some()) {
-                socket.idle = Some((now, None));
+            for listener in self.listeners.values_mut().filter(|listener| listener.idle.is_some()) {
+                listener.idle = Some((now, None));
             }
         }
         self.replacements_due = due;
@@ -195,12 +215,15 @@ impl<C> Primary<C> {
     /// Stops listening everywhere: what the kernel has completed is taken and shared out, the rest of the
     /// world is refused.
     pub fn close_sockets(&mut self) {
-        for (id, socket) in &mut self.sockets {
-            if socket.is_bound() {
-                socket.close();
-                self.effects.push_back(Effect::Close { socket: *id, dispatched: socket.dispatched });
-            }
-        }
+        let ids: Vec<SocketId> = self.listeners.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close_listener(id));
+    }
+
+    fn close_listener(&mut self, id: SocketId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let dispatched = !listener.is_datagram();
+        let closed = listener.close().into_iter();
+        self.effects.extend(closed.map(|socket| Effect::Close { socket, dispatched }));
     }
 
     /// The next thing to do.
@@ -210,32 +233,35 @@ impl<C> Primary<C> {
 
     /// When [`Primary::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.sockets.values().filter_map(|socket| socket.timeout(self.replacements_due)).min()
+        self.listeners.values().filter_map(|listener| listener.timeout(self.replacements_due)).min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        for (id, socket) in &mut self.sockets {
-            while socket.parked.front().is_some_and(|parked| parked.until <= now) {
-                if let Some(Parked { waiting, .. }) = socket.parked.pop_front() {
+        let mut forsaken = Vec::new();
+        for (id, listener) in &mut self.listeners {
+            while listener.parked.front().is_some_and(|parked| parked.until <= now) {
+                if let Some(Parked { waiting, .. }) = listener.parked.pop_front() {
                     self.counters.refused += 1;
                     self.effects
                         .push_back(Effect::Drop { connection: waiting.connection, fate: Fate::Refused });
                 }
             }
-            let Some((since, closer)) = socket.idle else { continue };
+            let (steered, dispatched) = (listener.close_steered(now).into_iter(), !listener.is_datagram());
+            self.effects.extend(steered.map(|socket| Effect::Close { socket, dispatched }));
+            let Some((since, closer)) = listener.idle else { continue };
             let closer_lives = closer.is_none_or(|closer| {
                 self.workers.get(&closer).is_some_and(|worker| worker.channel_open && !worker.reaped)
             });
             let expired = now - since >= IDLE_FOR && !self.replacements_due;
-            if expired && closer_lives && socket.is_bound() {
-                socket.close();
-                self.effects.push_back(Effect::Close { socket: *id, dispatched: socket.dispatched });
+            if expired && closer_lives && listener.is_bound() {
+                forsaken.push(*id);
             } else if expired && !closer_lives {
                 // The one who closed it has gone since; a replacement would have been due by now.
-                socket.idle = Some((now, None));
+                listener.idle = Some((now, None));
             }
         }
+        forsaken.into_iter().for_each(|id| self.close_listener(id));
         self.dispatch_all(now);
     }
 
@@ -257,20 +283,22 @@ impl<C> Primary<C> {
             }
             Input::Exited { worker } => self.handle_exited(now, worker),
             Input::Bound { socket, outcome } => self.handle_bound(now, socket, outcome),
-            Input::Closed { socket } => {
-                if let Some(entry) = self.sockets.get_mut(&socket) {
-                    entry.state = State::Closed;
-                }
-                self.dispatch(now, socket);
-            }
-            Input::Accepted { socket, connection } => {
+            Input::Closed { socket } => self.handle_closed(now, socket),
+            Input::Accepted { socket, connection, peer } => {
                 self.counters.accepted += 1;
-                self.enqueue(now, socket, connection, false);
+                self.handle_accepted(now, socket, connection, peer);
             }
-            Input::Examined { socket, connection, untouched } => {
+            Input::Peeked { listener, connection, peer } => {
+                if let Some(entry) = self.listeners.get_mut(&listener) {
+                    entry.peeking -= 1;
+                }
+                self.enqueue(now, listener, connection, peer, false);
+            }
+            Input::Surveyed { since, open } => self.handle_surveyed(since, &open),
+            Input::Examined { listener, connection, peer, untouched } => {
                 if untouched {
                     self.counters.rescued += 1;
-                    self.enqueue(now, socket, connection, true);
+                    self.enqueue(now, listener, connection, peer, true);
                 } else {
                     self.counters.broken += 1;
                     self.drop_connection(connection, Fate::Touched);
@@ -293,9 +321,9 @@ impl<C> Primary<C> {
             }
             Act::QueryServer(query) => self.handle_query(now, id, message.seq, query),
             Act::Listening(query) => {
-                let mut held = self.sockets.values().filter(|socket| socket.holders.contains(&id));
+                let mut held = self.listeners.values().filter(|listener| listener.holders.contains_key(&id));
                 // What it does not hold it cannot listen on; it may have been asked to leave meanwhile.
-                if !held.any(|socket| socket.is_listened_on(&query)) {
+                if !held.any(|listener| listener.is_listened_on(&query)) {
                     return;
                 }
                 if matches!(worker.state, WorkerState::None | WorkerState::Online) {
@@ -312,6 +340,10 @@ impl<C> Primary<C> {
                 self.event(Event::Leaving { worker: id });
             }
             Act::Accepted { ack, accepted } => self.handle_answer(now, id, ack, accepted),
+            Act::Closes { count } => {
+                worker.open.closed(count);
+                self.show_open(id);
+            }
             // The rest is for workers, or nobody's.
             Act::QueryReply { .. }
             | Act::NewConn { .. }
@@ -322,11 +354,10 @@ impl<C> Primary<C> {
     }
 
     fn handle_close(&mut self, now: Time, id: WorkerId, key: &ListenerKey) {
-        let held =
-            self.sockets.values_mut().find(|socket| socket.key == *key && socket.holders.contains(&id));
-        match held {
-            Some(socket) => {
-                socket.leave(now, id, true);
+        let holds = |listener: &&mut Listener<C>| listener.key == *key && listener.holders.contains_key(&id);
+        match self.listeners.values_mut().find(holds) {
+            Some(listener) => {
+                listener.leave(now, id, true);
                 self.dispatch_all(now);
             }
             // A worker that was asked to leave closes what we took from it already.
@@ -360,7 +391,8 @@ impl<C> Primary<C> {
         if accepted {
             self.counters.served += 1;
             self.drop_connection(connection, Fate::Accepted);
-            self.dispatch_after(now, hand_off.socket, hand_off.since);
+            self.opened(now, id, hand_off.peer);
+            self.dispatch_after(now, hand_off.listener, hand_off.since);
         } else {
             hand_off.acknowledged = false;
             self.refused(now, id, hand_off, connection);
@@ -372,18 +404,19 @@ impl<C> Primary<C> {
         let worker = self.workers.get_mut(&id)?;
         let at = worker.under_way.iter().position(|hand_off| hand_off.seq == seq)?;
         let hand_off = worker.under_way.remove(at)?;
-        if let Some(socket) = self.sockets.get_mut(&hand_off.socket) {
-            socket.schedule.answered(id);
+        if let Some(listener) = self.listeners.get_mut(&hand_off.listener) {
+            listener.change(id, |load| load.under_way = load.under_way.saturating_sub(1));
         }
         Some(hand_off)
     }
 
     fn refused(&mut self, now: Time, id: WorkerId, mut hand_off: HandOff<C>, connection: C) {
         hand_off.refused_by.push(id);
-        match self.sockets.get_mut(&hand_off.socket) {
-            Some(socket) => {
-                socket.pending.push_front(Waiting { connection, refused_by: hand_off.refused_by });
-                self.dispatch_after(now, hand_off.socket, hand_off.since);
+        match self.listeners.get_mut(&hand_off.listener) {
+            Some(listener) => {
+                let HandOff { peer, refused_by, .. } = hand_off;
+                listener.pending.push_front(Waiting { connection, peer, refused_by });
+                self.dispatch_after(now, hand_off.listener, hand_off.since);
             }
             None => self.orphan(connection),
         }
@@ -429,12 +462,13 @@ impl<C> Primary<C> {
         }
         let under_way = self.workers.remove(&id).map(|worker| worker.under_way).unwrap_or_default();
         for hand_off in under_way.into_iter().rev() {
-            let Some(connection) = hand_off.connection else { continue };
-            if hand_off.acknowledged {
-                self.effects.push_back(Effect::Examine { socket: hand_off.socket, connection });
-            } else if let Some(socket) = self.sockets.get_mut(&hand_off.socket) {
+            let HandOff { listener, peer, refused_by, connection, acknowledged, .. } = hand_off;
+            let Some(connection) = connection else { continue };
+            if acknowledged {
+                self.effects.push_back(Effect::Examine { listener, connection, peer });
+            } else if let Some(listener) = self.listeners.get_mut(&listener) {
                 self.counters.rescued += 1;
-                socket.pending.push_front(Waiting { connection, refused_by: hand_off.refused_by });
+                listener.pending.push_front(Waiting { connection, peer, refused_by });
             } else {
                 self.orphan(connection);
             }
@@ -443,8 +477,8 @@ impl<C> Primary<C> {
     }
 
     fn leave_all(&mut self, now: Time, id: WorkerId) {
-        for socket in self.sockets.values_mut() {
-            socket.leave(now, id, false);
+        for listener in self.listeners.values_mut() {
+            listener.leave(now, id, false);
         }
         self.dispatch_all(now);
     }

@@ -1,151 +1,165 @@
-//! Which worker gets the next connection. Pure; each policy keeps its own structure.
+//! Which worker gets the next connection. Pure; each policy keeps its own structure, in a file of its own.
+//!
+//! A new policy is a file here that implements [`Schedule`], a variant of [`Policy`] with its name, and a line in
+//! [`Policy::schedule`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod first_bytes;
+mod least_conn;
+mod policy;
+mod ranked;
+mod round_robin;
+mod sticky;
 
 use serde::{Deserialize, Serialize};
 
-use crate::WorkerId;
+pub use first_bytes::FirstBytes;
+pub use least_conn::LeastConn;
+pub use policy::{Policy, StickyBy, UnknownPolicy};
+pub use round_robin::RoundRobin;
+pub use sticky::Sticky;
 
-/// Round robin with depth: the worker that has waited longest, among those with the fewest hand-offs under
-/// way. With a window of 1 this is Node's list of free workers
-/// (`lib/internal/cluster/round_robin_handle.js`): taken from the front when a connection is handed over,
-/// put at the end when it is answered for.
-///
-/// The second connection under way to a worker comes only when every other one has its first, so depth
-/// follows the queue and shares stay even.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct RoundRobin {
-    members: BTreeMap<WorkerId, Member>,
-    /// Members with room: by depth, then by the turn at which they got there.
-    queue: BTreeSet<(u32, u64, WorkerId)>,
-    turn: u64,
-}
+use crate::{Slot, WorkerId};
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Member {
-    window: u32,
-    /// Hand-offs under way.
-    depth: u32,
-    /// Its place in the queue among those of the same depth.
-    turn: u64,
-}
-
-impl RoundRobin {
-    /// A worker joins, with `depth` hand-offs still under way from an earlier membership.
-    pub fn added(&mut self, worker: WorkerId, window: u32, depth: u32) {
-        self.removed(worker);
-        self.members.insert(worker, Member { window, depth, turn: 0 });
-        self.enqueue(worker);
-    }
+/// Picks a worker for each connection, among those that listen on one address.
+pub trait Schedule {
+    /// A worker joins. Who is there already has its load replaced, as by [`Schedule::changed`].
+    fn added(&mut self, worker: WorkerId, load: Load);
 
     /// A worker leaves.
-    pub fn removed(&mut self, worker: WorkerId) {
-        if let Some(member) = self.members.remove(&worker) {
-            self.queue.remove(&(member.depth, member.turn, worker));
-        }
-    }
+    fn removed(&mut self, worker: WorkerId);
 
-    /// A worker's window has become known.
-    pub fn widened(&mut self, worker: WorkerId, window: u32) {
-        self.change(worker, |member| member.window = window);
-    }
+    /// A connection was handed to a worker, or answered for, or closed, or its window has become known. Nothing, for one
+    /// that is not there.
+    fn changed(&mut self, worker: WorkerId, load: Load);
 
-    /// A connection was handed to the worker.
-    pub fn handed(&mut self, worker: WorkerId) {
-        self.change(worker, |member| member.depth += 1);
-    }
+    /// Who is to get this connection; none if it has to wait.
+    fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId>;
 
-    /// The worker has answered for a connection.
-    pub fn answered(&mut self, worker: WorkerId) {
-        self.change(worker, |member| member.depth = member.depth.saturating_sub(1));
+    /// Whether one connection is as good as another: if one has to wait, so have those behind it.
+    fn is_uniform(&self) -> bool {
+        true
     }
+}
 
-    /// The next worker in turn that has room and that `eligible` does not exclude.
-    pub fn pick(&self, mut eligible: impl FnMut(WorkerId) -> bool) -> Option<WorkerId> {
-        self.queue.iter().map(|(.., worker)| *worker).find(|worker| eligible(*worker))
+/// What a worker has to do already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Its place in the gang.
+    pub slot: Slot,
+    /// How many connections may be under way to it at a time.
+    pub window: u32,
+    /// How many are: handed over and not answered for.
+    pub under_way: u32,
+    /// How many it has taken and not closed, as far as that is known.
+    pub open: u32,
+}
+
+impl Load {
+    /// Whether one more may be on its way.
+    pub fn has_room(&self) -> bool {
+        self.under_way < self.window
     }
+}
 
-    fn change(&mut self, worker: WorkerId, change: impl FnOnce(&mut Member)) {
-        if let Some(member) = self.members.get_mut(&worker) {
-            self.queue.remove(&(member.depth, member.turn, worker));
-            change(member);
-            self.enqueue(worker);
-        }
+/// Who is at the other end of a connection, as far as a policy asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Client {
+    /// Nobody in particular.
+    #[default]
+    Anyone,
+    /// Somebody who is to come to the same slot each time.
+    Known(u64),
+    /// Somebody who has been told which slot to come to.
+    Of(Slot),
+}
+
+impl Client {
+    /// The client with this address or name: the same bytes are the same client (FNV-1a).
+    pub fn known(bytes: &[u8]) -> Self {
+        let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        Self::Known(bytes.iter().fold(0xcbf2_9ce4_8422_2325, hash))
     }
+}
 
-    fn enqueue(&mut self, worker: WorkerId) {
-        self.turn += 1;
-        if let Some(member) = self.members.get_mut(&worker) {
-            member.turn = self.turn;
-            if member.depth < member.window {
-                self.queue.insert((member.depth, member.turn, worker));
+/// For what a worker is wanted.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Who has come.
+    pub client: Client,
+    /// The workers that refused it.
+    pub refused_by: &'a [WorkerId],
+    /// Whether a worker answers nothing at present.
+    pub stalled: &'a dyn Fn(WorkerId) -> bool,
+    /// So many wait that none may wait for one worker alone.
+    pub pressed: bool,
+}
+
+impl Wanted<'_> {
+    fn may_go_to(&self, worker: WorkerId) -> bool {
+        !self.refused_by.contains(&worker) && !(self.stalled)(worker)
+    }
+}
+
+/// The schedule of a [`Policy`].
+#[derive(Debug, Serialize, Deserialize)]
+pub enum AnySchedule {
+    /// Of [`Policy::RoundRobin`], and of what the primary takes over from sockets that the kernel shares out.
+    RoundRobin(RoundRobin),
+    /// Of [`Policy::LeastConn`].
+    LeastConn(LeastConn),
+    /// Of [`Policy::Sticky`].
+    Sticky(Sticky),
+}
+
+impl Policy {
+    /// An empty schedule.
+    pub fn schedule(&self) -> AnySchedule {
+        match self {
+            Self::LeastConn => AnySchedule::LeastConn(LeastConn::default()),
+            Self::Sticky(_) => AnySchedule::Sticky(Sticky::default()),
+            Self::RoundRobin | Self::Shared | Self::ReusePort => {
+                AnySchedule::RoundRobin(RoundRobin::default())
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(workers: u32, window: u32) -> RoundRobin {
-        let mut schedule = RoundRobin::default();
-        (1..=workers).for_each(|id| schedule.added(WorkerId(id), window, 0));
-        schedule
-    }
-
-    fn hand(schedule: &mut RoundRobin) -> Option<u32> {
-        let worker = schedule.pick(|_| true)?;
-        schedule.handed(worker);
-        Some(worker.0)
-    }
-
-    #[test]
-    fn idle_workers_take_turns() {
-        let mut schedule = of(3, 32);
-        for expected in [1, 2, 3, 1, 2, 3] {
-            assert_eq!(hand(&mut schedule), Some(expected));
-            schedule.answered(WorkerId(expected));
+impl AnySchedule {
+    fn as_dyn(&self) -> &dyn Schedule {
+        match self {
+            Self::RoundRobin(schedule) => schedule,
+            Self::LeastConn(schedule) => schedule,
+            Self::Sticky(schedule) => schedule,
         }
     }
 
-    #[test]
-    fn with_a_window_of_one_a_busy_worker_is_passed_over() {
-        let mut schedule = of(2, 1);
-        assert_eq!((hand(&mut schedule), hand(&mut schedule), hand(&mut schedule)), (Some(1), Some(2), None));
-        schedule.answered(WorkerId(2));
-        assert_eq!((hand(&mut schedule), hand(&mut schedule)), (Some(2), None));
-    }
-
-    #[test]
-    fn a_burst_is_spread_evenly_and_ends_at_the_window() {
-        let mut schedule = of(3, 4);
-        let mut shares = [0; 3];
-        while let Some(worker) = hand(&mut schedule) {
-            shares[worker as usize - 1] += 1;
-            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
-            assert!(most - least <= 1, "{shares:?}");
+    fn as_dyn_mut(&mut self) -> &mut dyn Schedule {
+        match self {
+            Self::RoundRobin(schedule) => schedule,
+            Self::LeastConn(schedule) => schedule,
+            Self::Sticky(schedule) => schedule,
         }
-        assert_eq!(shares, [4, 4, 4]);
+    }
+}
+
+impl Schedule for AnySchedule {
+    fn added(&mut self, worker: WorkerId, load: Load) {
+        self.as_dyn_mut().added(worker, load);
     }
 
-    #[test]
-    fn the_excluded_keep_their_turn_and_the_removed_are_gone() {
-        let mut schedule = of(3, 1);
-        assert_eq!(schedule.pick(|worker| worker != WorkerId(1)), Some(WorkerId(2)));
-        assert_eq!(schedule.pick(|_| true), Some(WorkerId(1)));
-        schedule.removed(WorkerId(1));
-        assert_eq!(hand(&mut schedule), Some(2));
-        schedule.removed(WorkerId(2));
-        schedule.answered(WorkerId(2));
-        assert_eq!((hand(&mut schedule), hand(&mut schedule)), (Some(3), None));
+    fn removed(&mut self, worker: WorkerId) {
+        self.as_dyn_mut().removed(worker);
     }
 
-    #[test]
-    fn who_comes_back_brings_what_is_still_under_way() {
-        let mut schedule = of(2, 2);
-        schedule.added(WorkerId(1), 2, 1);
-        assert_eq!((hand(&mut schedule), hand(&mut schedule)), (Some(2), Some(1)));
-        assert_eq!((hand(&mut schedule), hand(&mut schedule)), (Some(2), None));
+    fn changed(&mut self, worker: WorkerId, load: Load) {
+        self.as_dyn_mut().changed(worker, load);
+    }
+
+    fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId> {
+        self.as_dyn().pick(wanted)
+    }
+
+    fn is_uniform(&self) -> bool {
+        self.as_dyn().is_uniform()
     }
 }

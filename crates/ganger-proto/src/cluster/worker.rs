@@ -38,6 +38,7 @@ pub struct Worker<H> {
     stopping: bool,
     /// The announcement that we leave, while it is not answered.
     leaving: Option<Seq>,
+    tells_closes: bool,
     effects: VecDeque<Effect<H>>,
 }
 
@@ -104,6 +105,7 @@ impl<H> Worker<H> {
             next_seq: 0,
             stopping: false,
             leaving: None,
+            tells_closes: false,
             effects: VecDeque::new(),
         };
         worker.send(Act::Online { ganger: Some(VERSION) });
@@ -197,6 +199,16 @@ impl<H> Worker<H> {
         self.send(Act::Accepted { ack: seq, accepted: false });
     }
 
+    /// Whether the primary wants to know how many connections are closed.
+    pub fn tells_closes(&self) -> bool {
+        self.tells_closes
+    }
+
+    /// The program has closed so many connections that it had taken.
+    pub fn closed(&mut self, count: u32) {
+        self.send(Act::Closes { count });
+    }
+
     /// Leaves of our own accord: closes every listener and tells the primary, which answers before the
     /// channel may be closed.
     pub fn disconnect(&mut self) {
@@ -214,7 +226,8 @@ impl<H> Worker<H> {
     /// The primary said something.
     pub fn handle(&mut self, message: ClusterMessage, handle: Option<H>) {
         match (message.act, message.seq) {
-            (Act::QueryReply { ack, key, errno, sockname, .. }, _) => {
+            (Act::QueryReply { ack, key, errno, sockname, tell_closes, .. }, _) => {
+                self.tells_closes |= tell_closes;
                 self.handle_reply(ack, key, errno, sockname, handle);
             }
             (Act::NewConn { key }, Some(seq)) => match handle {
@@ -321,7 +334,8 @@ mod tests {
 
     fn reply(ack: u64, key: &str, errno: Option<i32>) -> ClusterMessage {
         let (data, sockname) = (None, None);
-        let act = Act::QueryReply { ack: Seq(ack), key: key.into(), errno, data, sockname };
+        let (ack, key) = (Seq(ack), key.into());
+        let act = Act::QueryReply { ack, key, errno, data, sockname, tell_closes: false };
         ClusterMessage { seq: Some(Seq(0)), act }
     }
 

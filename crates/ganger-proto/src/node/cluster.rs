@@ -43,6 +43,11 @@ pub enum Act {
         /// Whether the worker keeps the connection.
         accepted: bool,
     },
+    /// Worker of ours: "I have closed connections", where the reply to its query asked for that.
+    Closes {
+        /// How many since it said so last.
+        count: u32,
+    },
     /// Primary: the reply to a query. With a descriptor the worker accepts by itself.
     QueryReply {
         /// The `seq` of the query.
@@ -55,6 +60,8 @@ pub enum Act {
         data: Option<Box<str>>,
         /// The bound address; absent for Unix-domain sockets and shared ones.
         sockname: Option<Sockname>,
+        /// Whether the worker is to say how many connections it closes: only a worker of ours is asked.
+        tell_closes: bool,
     },
     /// Primary: a connection, which travels with the message.
     NewConn {
@@ -349,6 +356,7 @@ impl ClusterMessage {
                     sockname: fields
                         .raw(Field::Sockname)
                         .and_then(|sockname| serde_json::from_str(sockname.get()).ok()),
+                    tell_closes: fields.flag(Field::TellCloses),
                 },
                 (None, None) => Act::Ack { ack },
             },
@@ -361,6 +369,9 @@ impl ClusterMessage {
             (_, Some("exitedAfterDisconnect")) => Act::ExitedAfterDisconnect,
             (_, Some("newconn")) => key().map_or(Act::Unknown, |key| Act::NewConn { key }),
             (_, Some("disconnect")) => Act::Disconnect,
+            (_, Some("closes")) => Act::Closes {
+                count: fields.number(Field::Count).and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+            },
             _ => Act::Unknown,
         };
         Self { seq: seq(Field::Seq), act }
@@ -385,7 +396,8 @@ impl ClusterMessage {
             Act::Accepted { ack, accepted } => {
                 object.number("ack", number(ack)).flag("accepted", *accepted);
             }
-            Act::QueryReply { ack, key, errno, data, sockname } => {
+            Act::Closes { count } => drop(object.text("act", "closes").number("count", *count)),
+            Act::QueryReply { ack, key, errno, data, sockname, tell_closes } => {
                 match errno {
                     Some(errno) => object.number("errno", *errno),
                     None => object.raw("errno", "null"),
@@ -400,6 +412,9 @@ impl ClusterMessage {
                         .number("port", *port)
                         .end();
                     object.raw("sockname", &String::from_utf8_lossy(&inner));
+                }
+                if *tell_closes {
+                    object.flag("tellCloses", true);
                 }
             }
             Act::NewConn { key } => drop(object.text("act", "newconn").text("key", key.as_str())),

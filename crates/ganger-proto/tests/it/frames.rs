@@ -87,11 +87,14 @@ fn act() -> impl Strategy<Value = Act> {
         key().prop_map(|key| Act::Close { key }),
         Just(Act::ExitedAfterDisconnect),
         (seq(), any::<bool>()).prop_map(|(ack, accepted)| Act::Accepted { ack, accepted }),
-        (seq(), key(), option(any::<i32>()), data(), option(sockname)).prop_map(
-            |(ack, key, errno, data, sockname)| Act::QueryReply { ack, key, errno, data, sockname }
+        ((seq(), key(), option(any::<i32>()), data(), option(sockname)), any::<bool>()).prop_map(
+            |((ack, key, errno, data, sockname), tell_closes)| {
+                Act::QueryReply { ack, key, errno, data, sockname, tell_closes }
+            }
         ),
         key().prop_map(|key| Act::NewConn { key }),
         Just(Act::Disconnect),
+        any::<u32>().prop_map(|count| Act::Closes { count }),
         seq().prop_map(|ack| Act::Ack { ack }),
         Just(Act::Unknown),
     ]

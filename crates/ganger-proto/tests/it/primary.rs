@@ -1,10 +1,13 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, Time, WorkerId,
-    cluster::{Effect, Fate, Input, Policy, Primary},
+    cluster::{Capabilities, Client, Effect, Fate, Input, Peer, Policy, Primary, Share},
     node::{Act, ClusterMessage, Query, Target},
 };
 
@@ -16,7 +19,20 @@ struct Bench {
     handed: Vec<(WorkerId, Seq, u32)>,
     dropped: Vec<(u32, Fate)>,
     examined: Vec<(SocketId, u32)>,
+    /// What else the primary wanted of sockets, in order.
+    done: Vec<Done>,
+    /// The socket that a worker was sent last.
+    sent: BTreeMap<WorkerId, SocketId>,
     next_seq: u64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Done {
+    Bind(u32, Option<Share>),
+    Accept(u32, bool),
+    Steer(u32, bool),
+    Close(u32),
+    Peek(u32),
 }
 
 fn query(port: u16) -> Query {
@@ -25,12 +41,18 @@ fn query(port: u16) -> Query {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Policy::RoundRobin)
+    }
+
+    fn with(policy: Policy) -> Self {
         Self {
-            primary: Primary::new(Policy::RoundRobin),
+            primary: Primary::new(policy),
             now: Time::default(),
             handed: Vec::new(),
             dropped: Vec::new(),
             examined: Vec::new(),
+            done: Vec::new(),
+            sent: BTreeMap::new(),
             next_seq: 0,
         }
     }
@@ -38,15 +60,23 @@ impl Bench {
     fn perform(&mut self) {
         while let Some(effect) = self.primary.poll_effect() {
             match effect {
-                Effect::Bind { socket, .. } => {
+                Effect::Bind { socket, share, .. } => {
+                    self.done.push(Done::Bind(socket.0, share));
                     self.primary.handle(self.now, Input::Bound { socket, outcome: Ok(None) });
                 }
                 Effect::SendConnection { worker, seq, connection, .. } => {
                     self.handed.push((worker, seq, connection));
                     self.primary.handle(self.now, Input::Delivered { worker, seq, connection });
                 }
-                Effect::Close { socket, .. } => self.primary.handle(self.now, Input::Closed { socket }),
-                Effect::Examine { socket, connection } => self.examined.push((socket, connection)),
+                Effect::Close { socket, .. } => {
+                    self.done.push(Done::Close(socket.0));
+                    self.primary.handle(self.now, Input::Closed { socket });
+                }
+                Effect::Accept { socket, on } => self.done.push(Done::Accept(socket.0, on)),
+                Effect::Steer { socket, away } => self.done.push(Done::Steer(socket.0, away)),
+                Effect::Peek { connection, .. } => self.done.push(Done::Peek(connection)),
+                Effect::SendSocket { worker, socket, .. } => drop(self.sent.insert(worker, socket)),
+                Effect::Examine { listener, connection, .. } => self.examined.push((listener, connection)),
                 Effect::Drop { connection, fate } => self.dropped.push((connection, fate)),
                 _ => {}
             }
@@ -68,6 +98,17 @@ impl Bench {
         self.primary.fork(Slot(0), Generation(0), true)
     }
 
+    /// A new worker in a slot, which listens on port 80.
+    fn worker_in(&mut self, slot: u32) -> WorkerId {
+        let worker = self.primary.fork(Slot(slot), Generation(0), true);
+        self.listen(worker, 80);
+        worker
+    }
+
+    fn done(&mut self) -> Vec<Done> {
+        std::mem::take(&mut self.done)
+    }
+
     /// A new worker that listens on these ports; the sockets have the numbers 1, 2, … in their order.
     fn worker(&mut self, ports: &[u16]) -> WorkerId {
         let worker = self.fork();
@@ -84,7 +125,9 @@ impl Bench {
     }
 
     fn accept(&mut self, socket: u32, connection: u32) {
-        self.handle(Input::Accepted { socket: SocketId(socket), connection });
+        // A client for each connection, who is found by its number.
+        let peer = Peer { client: Client::known(&connection.to_be_bytes()), cookie: Some(connection.into()) };
+        self.handle(Input::Accepted { socket: SocketId(socket), connection, peer });
     }
 
     /// The worker answers for the connection that it was handed last.
@@ -210,9 +253,188 @@ fn every_end_is_counted_also_when_the_socket_is_gone() {
     bench.perform();
     bench.die(worker);
     assert_eq!(bench.examined, [(SocketId(1), 1)]);
-    bench.handle(Input::Examined { socket: SocketId(1), connection: 1, untouched: true });
+    bench.handle(Input::Examined {
+        listener: SocketId(1),
+        connection: 1,
+        peer: Peer::default(),
+        untouched: true,
+    });
     assert_eq!(bench.dropped, [(1, Fate::Orphaned)]);
     let counters = bench.primary.snapshot().counters;
     assert_eq!((counters.accepted, counters.orphaned), (1, 1));
-    assert_eq!(bench.primary.snapshot().sockets, []);
+    assert_eq!(bench.primary.snapshot().listeners, []);
+}
+
+#[test]
+fn with_reuseport_each_slot_has_its_socket_for_good() {
+    let mut bench = Bench::with(Policy::ReusePort);
+    let (first, second) = (bench.worker_in(0), bench.worker_in(1));
+    assert_eq!(
+        bench.done(),
+        [Done::Bind(1, Some(Share::First)), Done::Bind(2, Some(Share::With(SocketId(1))))]
+    );
+    assert_eq!((bench.sent[&first], bench.sent[&second]), (SocketId(1), SocketId(2)));
+    bench.primary.set_replacements_due(bench.now, true);
+    bench.die(second);
+    let third = bench.worker_in(1);
+    assert_eq!(bench.sent[&third], SocketId(2), "its successor has the same socket");
+    assert_eq!(bench.done(), [], "and nobody was bothered");
+}
+
+#[test]
+fn what_waits_for_a_dead_slot_goes_to_its_siblings_after_a_moment() {
+    let mut bench = Bench::with(Policy::ReusePort);
+    let (first, second) = (bench.worker_in(0), bench.worker_in(1));
+    bench.done();
+    bench.die(second);
+    bench.pass(Duration::from_millis(99));
+    assert_eq!(bench.done(), []);
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.done(), [Done::Accept(2, true)]);
+    bench.accept(2, 7);
+    assert_eq!(bench.way_of(7), [first]);
+    // Back again, it accepts for itself.
+    bench.worker_in(1);
+    assert_eq!(bench.done(), [Done::Accept(2, false)]);
+    bench.answer(first, 7, true);
+    // Nobody there at all: it waits in the kernel.
+    let third = WorkerId(3);
+    bench.primary.set_replacements_due(bench.now, true);
+    bench.die(first);
+    bench.die(third);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.done(), []);
+}
+
+#[test]
+fn a_slot_that_goes_for_good_is_passed_by_then_emptied_then_closed() {
+    let mut bench = Bench::with(Policy::ReusePort);
+    let (first, second) = (bench.worker_in(0), bench.worker_in(1));
+    bench.done();
+    bench.primary.retire_slot(bench.now, Slot(1));
+    bench.perform();
+    assert_eq!(bench.done(), [Done::Steer(2, true)]);
+    bench.primary.disconnect(bench.now, second);
+    bench.perform();
+    assert_eq!(bench.done(), [Done::Accept(2, true)], "what was on its way is taken over at once");
+    bench.accept(2, 9);
+    assert_eq!(bench.way_of(9), [first]);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.done(), [Done::Close(2)]);
+    // The last one on the port is never passed by.
+    bench.primary.retire_slot(bench.now, Slot(0));
+    bench.perform();
+    assert_eq!(bench.done(), []);
+    // A slot that comes again has a new socket.
+    bench.worker_in(1);
+    assert_eq!(bench.done(), [Done::Bind(3, Some(Share::With(SocketId(1))))]);
+}
+
+#[test]
+fn least_conn_goes_by_what_is_open() {
+    let mut bench = Bench::with(Policy::LeastConn);
+    let (busy, idle) = (bench.worker_in(0), bench.worker_in(1));
+    for connection in 1..=4 {
+        bench.accept(1, connection);
+        let worker = *bench.way_of(connection).last().unwrap();
+        bench.answer(worker, connection, true);
+    }
+    let open =
+        |bench: &Bench| bench.primary.snapshot().workers.iter().map(|worker| worker.open).collect::<Vec<_>>();
+    assert_eq!(open(&bench), [2, 2]);
+    assert!(bench.primary.wants_survey());
+    // Those of the second have ended.
+    let left: BTreeSet<u64> =
+        (1..=4).filter(|connection| bench.way_of(*connection) == [busy]).map(u64::from).collect();
+    bench.pass(Duration::from_millis(1));
+    bench.handle(Input::Surveyed { since: bench.now, open: left });
+    assert_eq!(open(&bench), [2, 0]);
+    for connection in 5..=6 {
+        bench.accept(1, connection);
+        assert_eq!(bench.way_of(connection), [idle]);
+        bench.answer(idle, connection, true);
+    }
+    // What was taken while the survey was made counts as open.
+    bench.handle(Input::Surveyed { since: Time::default(), open: BTreeSet::new() });
+    assert_eq!(open(&bench), [0, 2]);
+}
+
+#[test]
+fn a_worker_of_ours_tells_what_it_closes() {
+    let mut bench = Bench::with(Policy::LeastConn);
+    let worker = bench.fork();
+    bench.say(worker, Act::Online { ganger: Some(1) });
+    bench.listen(worker, 80);
+    bench.accept(1, 1);
+    bench.accept(1, 2);
+    bench.answer(worker, 1, true);
+    bench.answer(worker, 2, true);
+    assert_eq!(bench.primary.snapshot().workers[0].open, 2);
+    assert!(!bench.primary.wants_survey());
+    bench.say(worker, Act::Closes { count: 1 });
+    assert_eq!(bench.primary.snapshot().workers[0].open, 1);
+    bench.say(worker, Act::Closes { count: u32::MAX });
+    assert_eq!(bench.primary.snapshot().workers[0].open, 0);
+}
+
+#[test]
+fn a_client_comes_back_to_its_slot_whoever_fills_it() {
+    let mut bench = Bench::with("sticky".parse().unwrap());
+    let workers = [bench.worker_in(0), bench.worker_in(1), bench.worker_in(2)];
+    workers.iter().for_each(|worker| bench.primary.set_capabilities(bench.now, *worker, Capabilities::NODE));
+    bench.perform();
+    bench.accept(1, 5);
+    let home = bench.way_of(5)[0];
+    bench.answer(home, 5, true);
+    let slot = workers.iter().position(|worker| *worker == home).unwrap() as u32;
+    bench.die(home);
+    let successor = bench.worker_in(slot);
+    bench.accept(1, 5);
+    assert_eq!(bench.way_of(5), [home, successor]);
+}
+
+#[test]
+fn a_client_whose_worker_hangs_waits_and_the_others_do_not() {
+    let mut bench = Bench::with("sticky".parse().unwrap());
+    let (one, two) = (bench.worker_in(0), bench.worker_in(1));
+    // The first client of each.
+    let mut homes = BTreeMap::new();
+    (1..20).for_each(|connection| {
+        bench.accept(1, connection);
+        if let [home] = bench.way_of(connection)[..] {
+            homes.insert(home, connection);
+        }
+    });
+    assert_eq!(homes.len(), 2, "a window of one each");
+    // The second hangs; the first answers, and gets all of its own.
+    bench.answer(one, homes[&one], true);
+    bench.pass(Duration::from_millis(300));
+    let before = bench.handed.len();
+    while let Some((worker, _, connection)) =
+        bench.handed.last().copied().filter(|(worker, ..)| *worker == one)
+    {
+        bench.answer(worker, connection, true);
+        if bench.handed.last().map(|(.., last)| *last) == Some(connection) {
+            break;
+        }
+    }
+    assert!(
+        bench.handed.len() > before && bench.handed.iter().filter(|(worker, ..)| *worker == two).count() == 1
+    );
+}
+
+#[test]
+fn whose_first_bytes_are_waited_for_counts_as_waiting() {
+    let mut bench = Bench::with("sticky=cookie:sid".parse().unwrap());
+    let workers = [bench.worker_in(0), bench.worker_in(1)];
+    bench.accept(1, 1);
+    assert_eq!(bench.done().last(), Some(&Done::Peek(1)));
+    assert_eq!(bench.primary.snapshot().listeners[0].waiting, 1);
+    let peer = Peer { client: Client::Of(Slot(1)), cookie: None };
+    bench.handle(Input::Peeked { listener: SocketId(1), connection: 1, peer });
+    assert_eq!(bench.way_of(1), [workers[1]]);
+    // Once nobody new is to come, nothing is waited for.
+    bench.primary.close_sockets();
+    bench.accept(1, 2);
+    assert!(!bench.done().contains(&Done::Peek(2)));
 }

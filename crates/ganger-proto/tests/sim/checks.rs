@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ganger_proto::{SocketId, cluster::SocketSnapshot};
+use ganger_proto::{SocketId, cluster::ListenerSnapshot};
 
 use crate::{clients::Place, world::World};
 
@@ -12,18 +12,24 @@ impl World {
     pub(crate) fn check(&self) {
         let snapshot = self.primary.snapshot();
         let under_way: usize = snapshot.workers.iter().map(|worker| worker.under_way).sum();
-        let waiting: usize = snapshot.sockets.iter().map(|socket| socket.waiting).sum();
+        let waiting: usize = snapshot.listeners.iter().map(|listener| listener.waiting).sum();
         let clients = &self.around.clients;
         let ours = clients.count(|place| matches!(place, Place::Primary | Place::Session(_)));
-        assert_eq!(under_way + waiting, ours, "the primary does not have what it was given");
-        assert_eq!(clients.count(|place| place == Place::Driver), self.examining.len());
+        // Those whose first bytes are waited for it counts as waiting.
+        assert_eq!(
+            under_way + waiting,
+            ours + self.peeking.len(),
+            "the primary does not have what it was given"
+        );
+        let with_driver = self.examining.len() + self.peeking.len();
+        assert_eq!(clients.count(|place| place == Place::Driver), with_driver);
 
         let queues = self.around.kernel.values().map(|listening| listening.queue.len());
         assert_eq!(clients.count(|place| matches!(place, Place::Kernel(_))), queues.sum::<usize>());
 
         let counters = snapshot.counters;
         let gone = counters.served + counters.refused + counters.broken + counters.orphaned;
-        assert_eq!(counters.accepted, gone + (ours + self.examining.len()) as u64, "{counters:?}");
+        assert_eq!(counters.accepted, gone + (ours + with_driver) as u64, "{counters:?}");
 
         let mut copies: BTreeMap<u32, _> = clients.copies().collect();
         for worker in self.processes.iter().map(|process| &process.worker) {
@@ -54,7 +60,7 @@ impl World {
     pub(crate) fn check_rest(&self) {
         self.check();
         let snapshot = self.primary.snapshot();
-        for socket in &snapshot.sockets {
+        for socket in &snapshot.listeners {
             assert_eq!(socket.waiting, 0, "connections wait: {socket:?}");
         }
         for worker in &snapshot.workers {
@@ -71,7 +77,7 @@ impl World {
     pub(crate) fn check_empty(&self) {
         self.check_rest();
         let snapshot = self.primary.snapshot();
-        assert!(snapshot.workers.is_empty() && snapshot.sockets.is_empty(), "{snapshot:?}");
+        assert!(snapshot.workers.is_empty() && snapshot.listeners.is_empty(), "{snapshot:?}");
         assert!(self.around.kernel.is_empty() && self.processes.is_empty());
     }
 
@@ -80,8 +86,14 @@ impl World {
         self.snapshot_of(socket).is_some_and(|socket| !socket.holders.is_empty())
     }
 
-    fn snapshot_of(&self, socket: SocketId) -> Option<SocketSnapshot> {
-        self.primary.snapshot().sockets.into_iter().find(|snapshot| snapshot.id == socket)
+    /// Whether nobody is led to this socket any more.
+    pub(crate) fn is_steered(&self, socket: SocketId) -> bool {
+        self.around.steered.contains(&socket)
+    }
+
+    fn snapshot_of(&self, socket: SocketId) -> Option<ListenerSnapshot> {
+        let mut listeners = self.primary.snapshot().listeners.into_iter();
+        listeners.find(|listener| listener.id == socket || listener.sockets.contains(&socket))
     }
 
     /// Refused is only who was refused by everybody, since they came.

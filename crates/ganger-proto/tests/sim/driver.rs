@@ -54,14 +54,23 @@ impl World {
             }
             Effect::Close { socket, .. } => {
                 assert!(
-                    self.is_held(socket) || !self.gang.is_due(),
+                    self.is_held(socket) || self.is_steered(socket) || !self.gang.is_due(),
                     "it is closed while somebody is about to come"
                 );
                 self.close(socket);
             }
-            Effect::Examine { socket, connection } => {
+            Effect::Steer { socket, away } => {
+                let steered = &mut self.around.steered;
+                let changed = if away { steered.insert(socket) } else { steered.remove(&socket) };
+                assert!(changed, "steering is only ever changed");
+            }
+            Effect::Peek { listener, connection, peer } => {
                 self.around.clients.moved(connection.0, Place::Primary, Place::Driver);
-                self.examining.push((socket, connection));
+                self.peeking.push((listener, connection, peer));
+            }
+            Effect::Examine { listener, connection, peer } => {
+                self.around.clients.moved(connection.0, Place::Primary, Place::Driver);
+                self.examining.push((listener, connection, peer));
             }
             Effect::Drop { connection, fate } => {
                 if fate == Fate::Refused {

@@ -125,6 +125,8 @@ impl World {
             }
             (1, Some(seat)) if self.gang.slots.len() > 1 && at + 1 == self.gang.slots.len() => {
                 self.gang.slots.pop();
+                self.primary.retire_slot(self.around.now, Slot(at as u32));
+                self.perform();
                 if let Seat::Taken(worker) = seat {
                     self.dismiss(worker);
                 }

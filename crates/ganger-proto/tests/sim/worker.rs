@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     last_answered: Seq,
     leaving: Option<Seq>,
     stopping: bool,
+    /// It was asked to tell of connections that it closes.
+    tells_closes: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl Worker {
             last_answered: Seq(u64::MAX >> 1),
             leaving: None,
             stopping: false,
+            tells_closes: false,
         }
     }
 
@@ -110,10 +113,6 @@ impl Worker {
         let travelling = self.down.descriptors().chain(&self.descriptors).filter_map(number);
         let arrived = self.arrived.iter().map(|arrived| arrived.connection);
         travelling.chain(arrived).chain(self.kept.iter().copied()).chain(self.serving.iter().copied())
-    }
-
-    pub(crate) fn has_socket(&self, socket: SocketId) -> bool {
-        self.alive && self.open.iter().any(|open| open.socket == Some(socket))
     }
 
     /// Whether it has every address that its program asks for.
@@ -316,7 +315,8 @@ impl Worker {
                     acknowledged_at: self.queued,
                 });
             }
-            (Act::QueryReply { ack, key, errno, .. }, handle) => {
+            (Act::QueryReply { ack, key, errno, tell_closes, .. }, handle) => {
+                self.tells_closes |= tell_closes;
                 let at = self.asked.iter().position(|(seq, ..)| *seq == ack).expect("one reply for a query");
                 let (_, at, query) = self.asked.swap_remove(at);
                 assert_eq!(key, query.key(), "the reply is for another socket");
@@ -407,6 +407,9 @@ impl Worker {
         }
         let at = around.random.below(self.serving.len());
         around.clients.served(self.serving.swap_remove(at), self.id);
+        if self.tells_closes {
+            self.say(Act::Closes { count: 1 });
+        }
         true
     }
 

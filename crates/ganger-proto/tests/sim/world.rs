@@ -1,12 +1,12 @@
 //! The world around the machines: the kernel, the clock, the processes, and a driver that performs effects
 //! exactly as the real one does. Faults are inputs, drawn from the seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ganger_proto::{
-    ListenerKey, Seq, Session, SocketId, Time, WorkerId,
-    cluster::{Input, Policy, Primary},
+    ListenerKey, Seq, Session, Slot, SocketId, Time, WorkerId,
+    cluster::{Client, Input, Peer, Policy, Primary, StickyBy},
     node::{Act, Sockname, Target},
     session::{self, Limits},
 };
@@ -29,7 +29,9 @@ pub(crate) struct World {
     pub(crate) gang: Gang,
     /// What is being bound.
     pub(crate) binding: VecDeque<(SocketId, Target)>,
-    pub(crate) examining: Vec<(SocketId, Connection)>,
+    pub(crate) examining: Vec<(SocketId, Connection, Peer)>,
+    /// Whose first bytes are waited for.
+    pub(crate) peeking: Vec<(SocketId, Connection, Peer)>,
     /// When the primary took the worker's query for a socket: what it refused before does not count.
     pub(crate) joined: BTreeMap<(WorkerId, ListenerKey), u64>,
     /// Which connection went with which number.
@@ -48,6 +50,8 @@ pub(crate) struct Surroundings {
     pub(crate) now: Time,
     pub(crate) step: u64,
     pub(crate) kernel: BTreeMap<SocketId, Listening>,
+    /// Those that nobody is led to any more.
+    pub(crate) steered: BTreeSet<SocketId>,
     pub(crate) clients: Clients,
     /// The addresses that every worker listens on.
     pub(crate) program: Vec<Target>,
@@ -83,7 +87,14 @@ impl Surroundings {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let policy = if random.chance(120) { Policy::Shared } else { Policy::RoundRobin };
+        let policy = match random.below(16) {
+            0 | 1 => Policy::Shared,
+            2 | 3 => Policy::ReusePort,
+            4 | 5 => Policy::LeastConn,
+            6 => Policy::Sticky(StickyBy::Ip),
+            7 | 8 => Policy::Sticky(StickyBy::Cookie("sid".into())),
+            _ => Policy::RoundRobin,
+        };
         let tcp = |port| Target::Tcp { host: Some("127.0.0.1".into()), port, ipv6_only: false };
         let unix = Target::Unix { path: "/s".into(), readable_all: false, writable_all: false };
         let udp = Target::Udp { host: "127.0.0.1".into(), port: 53, ipv6_only: false, reuse_addr: false };
@@ -101,6 +112,7 @@ impl World {
                 now: Time::from_zero(Duration::from_secs(1000)),
                 step: 0,
                 kernel: BTreeMap::new(),
+                steered: BTreeSet::new(),
                 clients: Clients::default(),
                 program,
                 trouble,
@@ -113,6 +125,7 @@ impl World {
             gang,
             binding: VecDeque::new(),
             examining: Vec::new(),
+            peeking: Vec::new(),
             joined: BTreeMap::new(),
             numbers: BTreeMap::new(),
             load,
@@ -178,10 +191,10 @@ impl World {
     }
 
     fn connect(&mut self) -> bool {
-        let Surroundings { random, kernel, clients, calm, .. } = &mut self.around;
+        let Surroundings { random, kernel, steered, clients, calm, .. } = &mut self.around;
         let at = random.below(kernel.len());
         let Some((socket, listening)) = kernel.iter_mut().nth(at) else { return false };
-        if *calm || listening.queue.len() >= 20 {
+        if *calm || steered.contains(socket) || listening.queue.len() >= 20 {
             return false;
         }
         listening.queue.push_back(clients.connect(*socket));
@@ -200,7 +213,9 @@ impl World {
 
     fn accepted(&mut self, socket: SocketId, number: u32) {
         self.around.clients.moved(number, Place::Kernel(socket), Place::Primary);
-        self.handle(Input::Accepted { socket, connection: Connection(number) });
+        let client = Client::Known(self.around.random.below(20) as u64);
+        let peer = Peer { client, cookie: Some(number.into()) };
+        self.handle(Input::Accepted { socket, connection: Connection(number), peer });
     }
 
     /// One `sendmsg` to one worker, as far as its socket has room.
@@ -317,12 +332,27 @@ impl World {
     fn finish_io(&mut self) -> bool {
         if !self.examining.is_empty() {
             let at = self.around.random.below(self.examining.len());
-            let (socket, connection) = self.examining.swap_remove(at);
+            let (listener, connection, peer) = self.examining.swap_remove(at);
             let clients = &mut self.around.clients;
             assert_eq!(clients.has_copy(connection.0), None, "its worker is not dead");
             let untouched = !clients.is_touched(connection.0);
             clients.moved(connection.0, Place::Driver, Place::Primary);
-            self.handle(Input::Examined { socket, connection, untouched });
+            self.handle(Input::Examined { listener, connection, peer, untouched });
+            return true;
+        }
+        if !self.peeking.is_empty() {
+            let at = self.around.random.below(self.peeking.len());
+            let (listener, connection, mut peer) = self.peeking.swap_remove(at);
+            if self.around.random.chance(300) {
+                peer.client = Client::Of(Slot(self.around.random.below(8) as u32));
+            }
+            self.around.clients.moved(connection.0, Place::Driver, Place::Primary);
+            self.handle(Input::Peeked { listener, connection, peer });
+            return true;
+        }
+        if self.primary.wants_survey() && self.around.random.chance(300) {
+            let open = self.around.clients.copies().map(|(number, _)| number.into()).collect();
+            self.handle(Input::Surveyed { since: self.around.now, open });
             return true;
         }
         let Some((socket, target)) = self.binding.pop_front() else { return false };
@@ -344,15 +374,14 @@ impl World {
     pub(crate) fn close(&mut self, socket: SocketId) {
         let queue = self.around.kernel.remove(&socket).map(|listening| listening.queue).unwrap_or_default();
         for number in queue {
-            let holder = self.processes.iter_mut().find(|process| process.worker.has_socket(socket));
-            match holder {
-                // The queue of a socket that workers have as well is theirs.
-                Some(process) => {
-                    self.around.clients.accepted_by_worker(number, process.worker.id);
-                    self.around.clients.served(number, process.worker.id);
-                }
-                None => self.accepted(socket, number),
-            }
+            self.accepted(socket, number);
+        }
+        let (peeked, peeking) =
+            std::mem::take(&mut self.peeking).into_iter().partition(|(at, ..)| *at == socket);
+        self.peeking = peeking;
+        for (listener, connection, peer) in peeked {
+            self.around.clients.moved(connection.0, Place::Driver, Place::Primary);
+            self.handle(Input::Peeked { listener, connection, peer });
         }
         self.handle(Input::Closed { socket });
     }

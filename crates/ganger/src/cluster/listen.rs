@@ -10,6 +10,8 @@ use std::{
 
 use ganger_proto::node::{DEFAULT_BACKLOG, Target};
 
+use crate::sys::socket::ReusePort;
+
 /// Where and how to listen. Whatever says only where is enough: a port (on all addresses), a socket address, a path.
 ///
 /// ```no_run
@@ -133,11 +135,12 @@ impl Listen {
     /// Whether the primary has nothing to do with it.
     pub(super) fn is_own(&self) -> bool {
         // `lib/net.js`: with `reusePort` a socket is exclusive.
-        self.exclusive || self.shares_port()
+        self.exclusive || self.port_sharing() != ReusePort::Never
     }
 
-    pub(super) fn shares_port(&self) -> bool {
-        self.reuse_port && matches!(self.place, Place::Port { .. })
+    pub(super) fn port_sharing(&self) -> ReusePort {
+        let shares = self.reuse_port && matches!(self.place, Place::Port { .. });
+        if shares { ReusePort::Always } else { ReusePort::Never }
     }
 
     pub(super) fn place(&self) -> &Place {

@@ -51,10 +51,23 @@ pub struct Listener {
     waiting: u32,
 }
 
+/// Where connections come from: one of the two, or both. A primary of ours also hands over what waits at the socket of
+/// another slot that has no worker.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    /// What the primary accepts; each connection is answered for when it is taken.
+    pub(super) queue: Option<Queue>,
+    pub(super) socket: Option<Socket>,
+}
+
 #[derive(Debug)]
-pub(super) enum Source {
-    /// The primary accepts; each connection is answered for when it is taken.
-    Queue(Arc<Shared>, mpsc::UnboundedReceiver<(Seq, OwnedFd)>),
+pub(super) struct Queue {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connections: mpsc::UnboundedReceiver<(Seq, OwnedFd)>,
+}
+
+#[derive(Debug)]
+pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -87,23 +100,15 @@ impl Listener {
 
     /// The same for who polls.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
-        match &mut self.source {
-            Source::Queue(shared, connections) => loop {
-                let Some((seq, fd)) = ready!(connections.poll_recv(cx)) else { return Poll::Ready(None) };
-                match Connection::try_from(fd) {
-                    Ok(connection) => {
-                        shared.answer(seq, true);
-                        return Poll::Ready(Some(connection));
-                    }
-                    // Another worker may be able to.
-                    Err(_) => shared.answer(seq, false),
-                }
-            },
-            Source::Tcp(_) | Source::Unix(_) => self.poll_socket(cx),
+        match self.source.queue.as_mut().map(|queue| queue.poll(cx)) {
+            Some(Poll::Ready(Some(connection))) => Poll::Ready(Some(connection)),
+            Some(Poll::Pending) if self.source.socket.is_none() => Poll::Pending,
+            Some(Poll::Pending | Poll::Ready(None)) | None => self.poll_socket(cx),
         }
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+        let Some(socket) = &self.source.socket else { return Poll::Ready(None) };
         let stopping = self.stopping.as_mut().poll(cx).is_ready();
         if stopping {
             // Others accept from the same socket, or their primary keeps it.
@@ -117,12 +122,7 @@ impl Listener {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            let accepted = match &self.source {
-                Source::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, _)| Connection::Tcp(tcp)),
-                Source::Unix(listener) => listener.poll_accept(cx).map_ok(|(unix, _)| Connection::Unix(unix)),
-                Source::Queue(..) => return Poll::Ready(None),
-            };
-            match accepted {
+            match socket.poll(cx) {
                 Poll::Pending if stopping => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(connection)) => return Poll::Ready(Some(connection)),
@@ -132,6 +132,30 @@ impl Listener {
                     self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
                 }
             }
+        }
+    }
+}
+
+impl Queue {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+        loop {
+            let Some((seq, fd)) = ready!(self.connections.poll_recv(cx)) else { return Poll::Ready(None) };
+            match Connection::try_from(fd) {
+                Ok(connection) => {
+                    return Poll::Ready(Some(connection.counted(self.shared.accepted(seq))));
+                }
+                // Another worker may be able to.
+                Err(_) => self.shared.rejected(seq),
+            }
+        }
+    }
+}
+
+impl Socket {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, _)| tcp.into()),
+            Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(unix, _)| unix.into()),
         }
     }
 }
@@ -146,17 +170,17 @@ impl Stream for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Source::Queue(shared, connections) = &mut self.source {
+        if let Some(Queue { shared, connections }) = &mut self.source.queue {
             connections.close();
             while let Ok((seq, _)) = connections.try_recv() {
-                shared.answer(seq, false);
+                shared.rejected(seq);
             }
         }
     }
 }
 
 /// Fails with `InvalidData` for what does not listen.
-impl TryFrom<OwnedFd> for Source {
+impl TryFrom<OwnedFd> for Socket {
     type Error = io::Error;
 
     fn try_from(fd: OwnedFd) -> io::Result<Self> {

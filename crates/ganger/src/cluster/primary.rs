@@ -8,21 +8,25 @@
 mod agent;
 mod lane;
 mod letters;
+mod peek;
 mod perform;
+mod ports;
 mod start;
+mod survey;
 mod token;
 mod worker;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
 };
 
 use ganger_proto::{
-    Seq, SocketId, Time, WorkerId,
-    cluster::{self as proto, Capabilities, Input, Snapshot},
+    Seq, Slot, SocketId, Time, WorkerId,
+    cluster::{self as proto, Capabilities, Client, Input, Peer, Policy, Snapshot},
     messenger::{Messenger, Party},
     node::{Act, ClusterMessage},
     session::{self, Fault},
@@ -32,6 +36,10 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use peek::Peeks;
+use ports::Port;
+use survey::Survey;
+
 use super::{Event, Settings, WorkerFault, WorkerInfo, orphans::Orphans, sockets::Socket};
 use crate::{
     channel::{Flushed, Link, READ_SIZE},
@@ -40,7 +48,7 @@ use crate::{
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
-        process, reap, watch,
+        process, reap, socket, watch,
     },
 };
 
@@ -93,6 +101,9 @@ pub struct Primary {
     inspected: u16,
     /// Who waits until there is no worker.
     waiting: Vec<oneshot::Sender<()>>,
+    peeks: Peeks,
+    survey: Survey,
+    ports: Vec<Port>,
 }
 
 /// What somebody wants of a primary.
@@ -108,7 +119,7 @@ impl Primary {
         reap::heed_children()?;
         let (calls, called) = mpsc::unbounded_channel();
         Ok(Self {
-            machine: proto::Primary::new(settings.policy),
+            machine: proto::Primary::new(settings.policy.clone()),
             settings: Arc::new(settings),
             is_set_up: false,
             workers: BTreeMap::new(),
@@ -129,6 +140,9 @@ impl Primary {
             called,
             inspected: 0,
             waiting: Vec::new(),
+            peeks: Peeks::default(),
+            survey: Survey::default(),
+            ports: Vec::new(),
         })
     }
 
@@ -141,7 +155,7 @@ impl Primary {
     /// `cluster.setupPrimary()`. The policy is fixed from the start, as in Node.
     pub fn setup(&mut self, change: impl FnOnce(&mut Settings)) {
         let settings = Arc::make_mut(&mut self.settings);
-        let policy = settings.policy;
+        let policy = settings.policy.clone();
         change(settings);
         settings.policy = policy;
         self.tell_setup();
@@ -163,9 +177,18 @@ impl Primary {
         self.machine.set_replacements_due(clock::now(), due);
     }
 
+    /// The slot is not to be filled again, unless somebody forks a worker into it all the same. Where each slot has a
+    /// socket of its own, new connections are led past it from now on, and once its worker has left, what still waits
+    /// there goes to the others.
+    pub fn retire_slot(&mut self, slot: Slot) {
+        self.machine.retire_slot(clock::now(), slot);
+    }
+
     /// Stops listening everywhere. What the kernel has completed by now is still shared out.
     pub fn close_sockets(&mut self) {
         self.machine.close_sockets();
+        // Before anybody is told to leave: it is still here to take its share.
+        self.perform_effects();
     }
 
     /// Whoever wants something of this primary says so here.
@@ -234,12 +257,14 @@ impl Primary {
                 }
             }
             self.handle_readiness();
+            self.plan_survey();
         }
     }
 
     fn timeout(&self) -> Option<Time> {
         let paused = self.sockets.values().filter_map(|socket| socket.paused_until);
-        self.machine.poll_timeout().into_iter().chain(paused).min()
+        let others = [self.machine.poll_timeout(), self.peeks.timeout(), self.survey.timeout()];
+        others.into_iter().flatten().chain(paused).min()
     }
 
     fn handle_timeout(&mut self) {
@@ -250,6 +275,8 @@ impl Primary {
                 let _ = self.poller.get_ref().modify(&*socket, Token::Socket(*id).into(), Interest::Read);
             }
         }
+        self.end_peeks(now);
+        self.look_around(now);
         self.machine.handle_timeout(now);
     }
 
@@ -284,6 +311,7 @@ impl Primary {
                 }
                 Token::AgentProcess(_) => self.reap_agent(),
                 Token::Socket(id) => self.accept(id),
+                Token::Peek(number) => self.peek_again(number),
             }
             self.perform();
         }
@@ -300,11 +328,31 @@ impl Primary {
                 // Level-triggered, it would wake us without end.
                 let _ = self.poller.get_ref().modify(&*socket, Token::Socket(id).into(), Interest::None);
             }
-            let Some(connection) = connection else { return };
-            self.machine.handle(now, Input::Accepted { socket: id, connection });
+            let Some((connection, client)) = connection else { return };
+            let peer = self.peer(&connection, client);
+            self.machine.handle(now, Input::Accepted { socket: id, connection, peer });
             if paused {
                 return;
             }
+        }
+    }
+
+    /// What the policy asks of the client.
+    fn peer(&self, connection: &OwnedFd, client: Option<SocketAddr>) -> Peer {
+        match self.settings.policy {
+            Policy::Sticky(_) => {
+                let known = |address: SocketAddr| match address.ip().to_canonical() {
+                    IpAddr::V4(ip) => Client::known(&ip.octets()),
+                    IpAddr::V6(ip) => Client::known(&ip.octets()),
+                };
+                Peer { client: client.map_or(Client::Anyone, known), cookie: None }
+            }
+            // A Unix socket has a number too, but a survey does not find it.
+            Policy::LeastConn if !self.survey.is_refused() => {
+                let cookie = client.and_then(|_| socket::cookie(connection).ok());
+                Peer { client: Client::Anyone, cookie }
+            }
+            _ => Peer::default(),
         }
     }
 

@@ -13,9 +13,11 @@ use ganger_proto::{
     node::{Sockname, Target},
 };
 
+use rustix::{io::Errno, net::sockopt};
+
 use crate::sys::{
     fd::{self, Reserve},
-    socket::{self, Kind, SocketFile, TcpBind, UdpBind, UnixMode},
+    socket::{self, Kind, ReusePort, SocketFile, TcpBind, UdpBind, UnixMode},
 };
 
 /// Accepting goes on this long after descriptors ran out.
@@ -44,23 +46,51 @@ impl AsFd for Socket {
 impl Socket {
     /// Opens what a worker asks for.
     pub(super) fn open(target: &Target, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
-        let Bound { fd, file } = bind(target, backlog, false)?;
+        Self::new(bind(target, backlog, ReusePort::Never)?, backlog)
+    }
+
+    /// The same for the first of several on one port.
+    pub(super) fn open_to_others(target: &Target, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
+        Self::new(bind(target, backlog, ReusePort::WithLater)?, backlog)
+    }
+
+    /// Another one on the port of a sibling, which may not be the one that was asked for (0), nor the address (all).
+    pub(super) fn beside(
+        sibling: &Self,
+        target: &Target,
+        backlog: u32,
+    ) -> io::Result<(Self, Option<Sockname>)> {
+        let Some(address) = socket::local_addr(sibling)? else { return Err(Errno::INVAL.into()) };
+        let (host, port) = (address.ip().to_string(), address.port());
+        let ipv6_only = address.is_ipv6() && sockopt::ipv6_v6only(sibling)?;
+        let target = match target {
+            Target::Udp { reuse_addr, .. } => Target::Udp { host, port, ipv6_only, reuse_addr: *reuse_addr },
+            _ => Target::Tcp { host: Some(host), port, ipv6_only },
+        };
+        Self::new(bind(&target, backlog, ReusePort::Always)?, backlog)
+    }
+
+    fn new(Bound { fd, file }: Bound, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
         let sockname = socket::local_addr(&fd)?.map(sockname);
         Ok((Self { fd: Arc::new(fd), file, backlog, accepting: false, paused_until: None }, sockname))
     }
 
     /// The next connection that the kernel has completed; none for now. What fails on the way of a single
-    /// connection is passed over, as in Node.
-    pub(super) fn accept(&mut self, reserve: &mut Reserve, now: Time) -> Option<OwnedFd> {
+    /// connection is passed over, as in Node. With it comes the address of the client, if it has one.
+    pub(super) fn accept(
+        &mut self,
+        reserve: &mut Reserve,
+        now: Time,
+    ) -> Option<(OwnedFd, Option<SocketAddr>)> {
         for _ in 0..16 {
             match socket::accept(self.fd.as_fd()) {
-                Ok((connection, _)) => return Some(connection),
+                Ok(accepted) => return Some(accepted),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_shortage(&error) => {
                     // The rest waits in the kernel's queue, where it is safe; this one goes out by the
                     // descriptor that was kept back.
                     self.paused_until = Some(now + PAUSE);
-                    return reserve.release(|| socket::accept(self.fd.as_fd())).ok().map(|(fd, _)| fd);
+                    return reserve.release(|| socket::accept(self.fd.as_fd())).ok();
                 }
                 Err(_) => {}
             }
@@ -83,7 +113,7 @@ pub(super) struct Bound {
 
 /// Binds, and listens unless it is a datagram socket. The primary listens itself before anybody is told: bound but not
 /// listening, the port could be taken by a stranger.
-pub(super) fn bind(target: &Target, backlog: u32, reuse_port: bool) -> io::Result<Bound> {
+pub(super) fn bind(target: &Target, backlog: u32, reuse_port: ReusePort) -> io::Result<Bound> {
     let queue = i32::try_from(backlog).unwrap_or(i32::MAX);
     let mut file = None;
     let fd = match target {

@@ -22,7 +22,7 @@ use ganger_proto::{
 use super::{
     Endpoint, UdpSocket, endpoint,
     listen::{Flow, Listen},
-    listener::{Listener, Source},
+    listener::{Listener, Queue, Source},
     sockets::{Bound, bind},
 };
 use crate::{
@@ -35,7 +35,7 @@ use connected::Lease;
 use inherited::{Held, Inherited};
 use life::Life;
 
-pub(super) use connected::Shared;
+pub(super) use connected::{Shared, Tally};
 pub(crate) use start::take;
 pub use start::{NewWorker, worker};
 
@@ -130,7 +130,7 @@ impl Worker {
                     Target::Unix { .. } => of_target(&target),
                     _ => endpoint::of_socket(&fd)?,
                 };
-                (fd.try_into()?, address, hold)
+                (Source { queue: None, socket: Some(fd.try_into()?) }, address, hold)
             }
             Found::Asked(shared) => {
                 let (lease, opened) = shared.open(&target, listen.wanted_backlog()).await?;
@@ -139,15 +139,17 @@ impl Worker {
                     (_, None, Some(name)) => of_sockname(name).unwrap_or_else(|| of_target(&target)),
                     _ => of_target(&target),
                 };
-                let source = match opened.socket {
+                let socket = match opened.socket {
                     Some(socket) => {
                         is_bound(&address, &target)?;
                         // A Node primary leaves that to the worker.
                         socket::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-                        socket.try_into()?
+                        Some(socket.try_into()?)
                     }
-                    None => Source::Queue(shared.clone(), opened.connections),
+                    None => None,
                 };
+                let queue = Queue { shared: shared.clone(), connections: opened.connections };
+                let source = Source { queue: Some(queue), socket };
                 lease.listening(address.port());
                 (source, address, Hold::Primary(lease))
             }
@@ -193,7 +195,7 @@ impl Worker {
             return Ok(Found::Asked(shared));
         }
         let Bound { fd, file } =
-            bind(&listen.target(flow)?, listen.effective_backlog(), listen.shares_port())?;
+            bind(&listen.target(flow)?, listen.effective_backlog(), listen.port_sharing())?;
         Ok(Found::Here(fd, Hold::Own(file)))
     }
 

@@ -1,4 +1,4 @@
-//! Readiness of many descriptors behind one descriptor (`epoll`), level-triggered.
+//! Readiness of many descriptors behind one descriptor (`epoll`), level-triggered unless asked otherwise.
 //!
 //! A [`Poller`] is itself a descriptor that is readable while any of its descriptors is ready, so one
 //! `AsyncFd` watches all of them.
@@ -20,6 +20,8 @@ pub enum Interest {
     None,
     /// Bytes, a connection or the end to read.
     Read,
+    /// The same, but told once for what has come, and again only when more comes.
+    Arrival,
     /// Room to write.
     Write,
     /// Either.
@@ -119,6 +121,7 @@ impl Interest {
         match self {
             Interest::None => EventFlags::empty(),
             Interest::Read => EventFlags::IN,
+            Interest::Arrival => EventFlags::IN | EventFlags::ET,
             Interest::Write => EventFlags::OUT,
             Interest::ReadWrite => EventFlags::IN | EventFlags::OUT,
         }
@@ -160,6 +163,21 @@ mod tests {
         poller.remove(&ours).unwrap();
         assert_eq!(ready(&poller), []);
         assert_eq!(poller.remove(&ours).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn an_arrival_is_told_once() {
+        let poller = Poller::new().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        poller.add(&ours, 7, Interest::Arrival).unwrap();
+        for _ in 0..2 {
+            theirs.write_all(b"x").unwrap();
+            assert_eq!(
+                ready(&poller),
+                [Readiness { token: 7, readable: true, writable: false, hangup: false }]
+            );
+            assert_eq!(ready(&poller), []);
+        }
     }
 
     #[test]

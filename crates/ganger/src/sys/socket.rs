@@ -3,6 +3,7 @@
 //! Nothing here blocks, whatever the flags of the descriptor say. It must not know what the bytes mean.
 
 mod bind;
+mod steer;
 mod unix;
 mod untouched;
 
@@ -18,7 +19,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-pub use bind::{TcpBind, UdpBind, bind_tcp, bind_udp, listen};
+pub use bind::{ReusePort, TcpBind, UdpBind, bind_tcp, bind_udp, listen};
+pub use steer::steer;
 pub use unix::{SocketFile, UnixMode, listen_unix};
 pub use untouched::untouched;
 
@@ -205,6 +207,23 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
     Ok((stream, peer.and_then(|address| address.try_into().ok())))
 }
 
+/// What a connection has to be read, as far as it fits, without taking it; 0 bytes at its end.
+///
+/// # Errors
+/// `EAGAIN` ([`io::ErrorKind::WouldBlock`]) while there is nothing; `ECONNRESET`.
+pub fn peek(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    Ok(retry_on_intr(|| rustix::net::recv(&fd, &mut *buffer, flags))?.0)
+}
+
+/// The kernel's number of a socket (`SO_COOKIE`), the same in every process that has it.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 4.12.
+pub fn cookie(fd: impl AsFd) -> io::Result<u64> {
+    Ok(sockopt::socket_cookie(fd)?)
+}
+
 /// The address that a socket is bound to: `None` for Unix sockets.
 ///
 /// # Errors
@@ -348,7 +367,7 @@ mod tests {
             address: Some([127, 0, 0, 1].into()),
             port: 0,
             ipv6_only: false,
-            reuse_port: false,
+            reuse_port: ReusePort::Never,
         });
         let directory = tempfile::tempdir().unwrap();
         let unix_listener = UnixListener::bind(directory.path().join("socket")).unwrap();

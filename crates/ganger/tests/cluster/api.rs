@@ -270,7 +270,7 @@ async fn listen_handle(kid: Kid) {
     let address = server.local_addr().unwrap();
     worker.send_with(&Value::Null, Some(server.try_into().unwrap())).unwrap();
     assert_eq!(read(TcpStream::connect(address).await.unwrap()).await, "worker");
-    assert!(gang.with(|primary| primary.snapshot().sockets.is_empty()).await, "nobody was asked");
+    assert!(gang.with(|primary| primary.snapshot().listeners.is_empty()).await, "nobody was asked");
     assert_eq!(gang.exit().await, (worker.id(), Exit::Code(0), true));
 }
 

@@ -199,7 +199,7 @@ async fn leak(kid: Kid) {
     worker.send(&("listen", "127.0.0.1:0")).unwrap();
     cluster.disconnect().await;
     assert!(!worker.is_connected() && worker.is_dead());
-    assert!(cluster.snapshot().await.sockets.iter().all(|socket| socket.holders.is_empty()));
+    assert!(cluster.snapshot().await.listeners.iter().all(|listener| listener.holders.is_empty()));
     assert_eq!(exits(cluster, events).await, [(1, Exit::Code(0), true)]);
 }
 
@@ -374,9 +374,9 @@ for (const told of [true, false]) {
 }";
 
 async fn no_exit(kid: Kid) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
-        let (cluster, mut events) = cluster(kid, &directory, policy);
+        let (cluster, mut events) = cluster(kid, &directory, policy.clone());
         let worker = cluster.fork().await.unwrap();
         let client = served(listen(&mut events, &worker).await).await;
         worker.disconnect();

@@ -76,11 +76,12 @@ async fn emit() {
     assert_eq!(settings(&mut events).await.args, ["x"], "what was not said stays");
 
     // The policy is fixed from the start.
-    let other = match cluster.with(|primary| primary.settings().policy).await {
+    let other = match cluster.with(|primary| primary.settings().policy.clone()).await {
         Policy::Shared => Policy::RoundRobin,
         _ => Policy::Shared,
     };
-    cluster.setup(move |settings| settings.policy = other).await;
+    let policy = other.clone();
+    cluster.setup(move |settings| settings.policy = policy).await;
     assert_ne!(settings(&mut events).await.policy, other);
     drop(cluster);
     assert!(events.next().await.is_none());

@@ -3,5 +3,6 @@
 mod hand_off;
 mod life;
 mod rogue;
+mod schedule;
 mod shortage;
 mod sockets;

@@ -1,6 +1,7 @@
 //! What the tests share: the real Nodes, a primary in a task of its own, clients, and a net around it all.
 
 use std::{
+    borrow::Borrow,
     env, fs,
     future::Future,
     io::Write,
@@ -30,8 +31,8 @@ const NET: Duration = Duration::from_secs(30);
 /// The newest long-term release, for what is the same with every Node.
 pub(crate) const NODE: &str = "24";
 
-/// Both policies.
-pub(crate) const POLICIES: [Policy; 2] = [Policy::RoundRobin, Policy::Shared];
+/// Both policies that Node has too.
+pub(crate) static POLICIES: [Policy; 2] = [Policy::RoundRobin, Policy::Shared];
 
 /// The real Node of a release line.
 pub(crate) fn node(major: &str) -> PathBuf {
@@ -106,11 +107,11 @@ impl Directory {
     }
 
     /// Workers that run a script of Node's.
-    pub(crate) fn workers(&self, major: &str, policy: Policy, script: &str) -> Settings {
+    pub(crate) fn workers(&self, major: &str, policy: impl Borrow<Policy>, script: &str) -> Settings {
         let script = self.write("worker.js", script);
         let mut settings = Settings::new(node(major));
         settings.args = vec![script.into()];
-        settings.policy = policy;
+        settings.policy = policy.borrow().clone();
         settings
     }
 }

@@ -5,7 +5,7 @@ use std::{env, fmt, path::Path};
 use ganger::{
     Channel, Serialization, WorkerId,
     channel::Received,
-    cluster::{Event, Policy, Primary, Settings},
+    cluster::{Event, Policy, Primary, Settings, StickyBy},
     process::{Child, Command, Stdio},
 };
 use serde_json::{Value, json};
@@ -13,26 +13,30 @@ use tokio::sync::mpsc;
 
 use crate::support::{Directory, POLICIES, node};
 
+/// All of ours.
+static OURS: [Policy; 5] =
+    [Policy::RoundRobin, Policy::LeastConn, Policy::Sticky(StickyBy::Ip), Policy::Shared, Policy::ReusePort];
+
 /// Whose worker one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Under {
-    Ganger(Policy),
+    Ganger(&'static Policy),
     /// Ours, where connections come by the channel and not by a lane; and round robin, since otherwise none come.
     WithoutLane,
-    Node(&'static str, Policy),
+    Node(&'static str, &'static Policy),
 }
 
 impl Under {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let nodes = ["18", "20", "22", "24", "26"];
-        let all = POLICIES.into_iter().flat_map(move |policy| {
-            nodes.into_iter().map(move |major| Self::Node(major, policy)).chain([Self::Ganger(policy)])
-        });
-        all.chain([Self::WithoutLane])
+        let all = POLICIES
+            .iter()
+            .flat_map(move |policy| nodes.into_iter().map(move |major| Self::Node(major, policy)));
+        all.chain(Self::ganger())
     }
 
     pub(crate) fn ganger() -> impl Iterator<Item = Self> {
-        POLICIES.into_iter().map(Self::Ganger).chain([Self::WithoutLane])
+        OURS.iter().map(Self::Ganger).chain([Self::WithoutLane])
     }
 
     pub(crate) fn nodes() -> impl Iterator<Item = Self> {
@@ -46,17 +50,17 @@ impl Under {
         }
     }
 
-    pub(crate) fn policy(self) -> Policy {
+    pub(crate) fn policy(self) -> &'static Policy {
         match self {
             Self::Ganger(policy) | Self::Node(_, policy) => policy,
-            Self::WithoutLane => Policy::RoundRobin,
+            Self::WithoutLane => &Policy::RoundRobin,
         }
     }
 }
 
 impl fmt::Display for Under {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let policy = if self.policy() == Policy::RoundRobin { "rr" } else { "shared" };
+        let policy = self.policy();
         match self {
             Self::Ganger(_) => write!(f, "ganger, {policy}"),
             Self::WithoutLane => write!(f, "ganger, {policy}, without a lane"),
@@ -99,7 +103,7 @@ impl Boss {
             Under::Ganger(_) | Under::WithoutLane => {
                 let mut settings = Settings::new(env::current_exe().unwrap());
                 settings.args = args.iter().map(Into::into).collect();
-                settings.policy = under.policy();
+                settings.policy = under.policy().clone();
                 settings.serialization = serialization;
                 settings.lane = under != Under::WithoutLane;
                 tokio::spawn(ganger(Primary::new(settings).unwrap(), commanded, sender));
@@ -112,7 +116,7 @@ impl Boss {
                 command.stdio([Stdio::Ignore, Stdio::Inherit, Stdio::Inherit, Stdio::Ipc]);
                 command.env("SERIALIZATION", serialization.name());
                 command
-                    .env("NODE_CLUSTER_SCHED_POLICY", if policy == Policy::Shared { "none" } else { "rr" });
+                    .env("NODE_CLUSTER_SCHED_POLICY", if *policy == Policy::Shared { "none" } else { "rr" });
                 let mut child = command.spawn().unwrap();
                 let channel = child.take_channel().unwrap();
                 tokio::spawn(node_primary(channel, commanded, sender));

@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
-    let under = Under::Ganger(Policy::RoundRobin);
+    let under = Under::Ganger(&Policy::RoundRobin);
     trial(trials, "acknowledged and untouched", under, untouched_goes_to_another);
     trial(trials, "acknowledged and touched", under, touched_is_closed);
     trial(trials, "refused by all", under, refused_by_all_is_closed);
@@ -191,7 +191,7 @@ pub(crate) fn play(part: &str) {
 
 /// A worker that has a connection, of which its client has sent the first words, and dies with it.
 async fn dies_with_a_connection(part: &str) -> TcpStream {
-    let mut boss = Boss::new(Under::Ganger(Policy::RoundRobin), &["by-hand", part]);
+    let mut boss = Boss::new(Under::Ganger(&Policy::RoundRobin), &["by-hand", part]);
     let worker = boss.fork();
     let address = boss.event(worker, "listening").await;
     let mut client = TcpStream::connect(address.as_str().unwrap()).await.unwrap();

@@ -29,7 +29,7 @@ async fn connections_are_shared(under: Under) {
         served[if who == "1 x" { 0 } else { 1 }] += 1;
         assert!(who == "1 x" || who == "2 x", "{who}");
     }
-    if under.policy() == Policy::RoundRobin {
+    if *under.policy() == Policy::RoundRobin {
         // A worker's answer and the next connection may cross, and then turns are swapped once. How often that happens
         // to a Node is its own affair.
         let least = if under.node().is_some() { 1 } else { 8 };

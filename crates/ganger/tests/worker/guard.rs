@@ -79,7 +79,7 @@ impl Guarded {
 }
 
 async fn it_is_replaced_while_it_finishes(under: Under) {
-    let mut guarded = Guarded::new(under.policy());
+    let mut guarded = Guarded::new(under.policy().clone());
     guarded
         .find(|report| matches!(report, Report::Notice { notice: Notice::Started { .. }, .. }).then_some(()))
         .await;

@@ -28,7 +28,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "path", a_path_is_served);
     trial_everywhere(trials, "stopping", it_finishes_what_it_has);
     trial_everywhere(trials, "listening in a stop", who_is_to_leave_does_not_listen);
-    let by_hand = Under::Ganger(Policy::RoundRobin);
+    let by_hand = Under::Ganger(&Policy::RoundRobin);
     trial(trials, "stop while it asks to listen", by_hand, an_unanswered_listen_ends_with_the_stop);
     trial_everywhere(trials, "leaving", it_may_leave_of_its_own_accord);
     trial_everywhere(trials, "listeners", each_listener_has_its_own_life);

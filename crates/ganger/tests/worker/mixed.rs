@@ -21,7 +21,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     for major in MAJORS {
         let name = format!("mixed gang: one socket with Node {major}");
         trials.push(Trial::test(name, move || {
-            for policy in POLICIES {
+            for policy in &POLICIES {
                 both(Under::Ganger(policy), major);
             }
             support::passed("mixed gang", major);
@@ -29,7 +29,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
         }));
         let name = format!("mixed gang: one socket under Node {major}");
         trials.push(Trial::test(name, move || {
-            for policy in POLICIES {
+            for policy in &POLICIES {
                 both(Under::Node(major, policy), major);
             }
             support::passed("mixed gang under Node", major);
@@ -78,10 +78,10 @@ const NODE_WORKER: &str = "
     });";
 
 /// One Node, one Rust worker.
-fn settings(directory: &Directory, major: &str, policy: Policy) -> Settings {
+fn settings(directory: &Directory, major: &str, policy: &Policy) -> Settings {
     let script = directory.write("worker.js", NODE_WORKER);
     let mut settings = Settings::new("mixed");
-    settings.policy = policy;
+    settings.policy = policy.clone();
     let mut node = Group::new(node(major));
     node.args = vec![script.into()];
     let mut rust = Group::new(env::current_exe().unwrap());
@@ -167,7 +167,7 @@ async fn they_share_what_both_ask_for(under: Under, major: &str) {
             let to = format!("{}:{port}", hosts[turn % hosts.len()]);
             served.insert(exchange(&mut TcpStream::connect(&to).await.unwrap(), "x").await);
         }
-        if under.policy() == Policy::RoundRobin {
+        if *under.policy() == Policy::RoundRobin {
             assert_eq!(served, ["1 x".to_owned(), "2 x".to_owned()].into(), "{address}");
         }
         addresses.extend(hosts.iter().map(|host| format!("{host}:{port}")));
@@ -224,7 +224,7 @@ async fn any_ports_are_told_apart_by_their_order(under: Under, major: &str) {
 
 async fn a_slot_is_filled_by_its_groups_program() {
     let directory = Directory::new();
-    let mut settings = settings(&directory, support::NODE, Policy::RoundRobin);
+    let mut settings = settings(&directory, support::NODE, &Policy::RoundRobin);
     settings.env = vec![("SHARED".into(), "all".into()), ("OWN".into(), "overridden".into())];
     settings.groups[0].env = vec![("OWN".into(), "node's".into())];
     settings.groups[0].workers = 2;

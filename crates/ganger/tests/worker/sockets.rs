@@ -87,7 +87,7 @@ async fn everybody_may_connect_if_told_so(under: Under) {
     boss.ask(worker, json!(["listen", path, options])).await;
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o666;
     // Node forgets it where workers share the socket.
-    if under.node().is_none() || under.policy() == ganger::cluster::Policy::RoundRobin {
+    if under.node().is_none() || *under.policy() == ganger::cluster::Policy::RoundRobin {
         assert_eq!(mode, 0o666);
     }
     boss.ask(worker, json!(["serve", 0])).await;

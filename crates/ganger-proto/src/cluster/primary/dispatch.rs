@@ -4,120 +4,161 @@ use super::{HandOff, Primary, STALLED_AFTER};
 use crate::{
     SocketId, Time, WorkerId,
     cluster::{
-        Effect,
-        socket::{Parked, REFUSED_FOR, State, Waiting},
+        Effect, Peer,
+        listener::{Parked, REFUSED_FOR, State, Waiting},
+        schedule::{Schedule, Wanted},
     },
     node::{Act, ClusterMessage},
 };
 
 impl<C> Primary<C> {
-    pub(super) fn enqueue(&mut self, now: Time, socket: SocketId, connection: C, first: bool) {
-        let Some(entry) = self.sockets.get_mut(&socket) else {
+    pub(super) fn handle_accepted(&mut self, now: Time, socket: SocketId, connection: C, peer: Peer) {
+        let Some(id) = self.listener_of(socket) else { return self.orphan(connection) };
+        // Of those that come last nothing can be waited for: the workers are leaving.
+        match self.listeners.get_mut(&id).filter(|listener| !listener.is_closing()) {
+            Some(listener) if self.policy.peeks() => {
+                listener.peeking += 1;
+                self.effects.push_back(Effect::Peek { listener: id, connection, peer });
+            }
+            _ => self.enqueue(now, id, connection, peer, false),
+        }
+    }
+
+    /// The listener that a socket belongs to.
+    pub(super) fn listener_of(&self, socket: SocketId) -> Option<SocketId> {
+        // Its first socket has its number; others are rare.
+        if self.listeners.contains_key(&socket) {
+            return Some(socket);
+        }
+        self.listeners.iter().find(|(_, listener)| listener.socket(socket).is_some()).map(|(id, _)| *id)
+    }
+
+    pub(super) fn handle_closed(&mut self, now: Time, socket: SocketId) {
+        let Some(id) = self.listener_of(socket) else { return };
+        if let Some(entry) = self.listeners.get_mut(&id).and_then(|listener| listener.socket_mut(socket)) {
+            entry.state = State::Closed;
+        }
+        self.dispatch(now, id);
+    }
+
+    pub(super) fn enqueue(&mut self, now: Time, id: SocketId, connection: C, peer: Peer, first: bool) {
+        let Some(listener) = self.listeners.get_mut(&id) else {
             return self.orphan(connection);
         };
-        let waiting = Waiting { connection, refused_by: Vec::new() };
+        let waiting = Waiting { connection, peer, refused_by: Vec::new() };
         if first {
-            entry.pending.push_front(waiting);
+            listener.pending.push_front(waiting);
         } else {
-            entry.pending.push_back(waiting);
+            listener.pending.push_back(waiting);
         }
-        self.dispatch(now, socket);
+        self.dispatch(now, id);
     }
 
     pub(super) fn dispatch_all(&mut self, now: Time) {
-        let ids: Vec<SocketId> = self.sockets.keys().copied().collect();
+        let ids: Vec<SocketId> = self.listeners.keys().copied().collect();
         ids.into_iter().for_each(|id| self.dispatch(now, id));
     }
 
-    /// A hand-off of this age has ended. Had it stalled its worker, that one has room at all its sockets.
+    /// A hand-off of this age has ended. Had it stalled its worker, that one has room wherever it listens.
     pub(super) fn dispatch_after(&mut self, now: Time, id: SocketId, since: Time) {
         if now - since > STALLED_AFTER { self.dispatch_all(now) } else { self.dispatch(now, id) }
     }
 
-    /// Hands out what waits at a socket, as far as workers have room.
+    /// Hands out what waits at a listener, as far as workers have room.
     pub(super) fn dispatch(&mut self, now: Time, id: SocketId) {
         // What only some may have must not hold up what is behind it.
         let mut passed_over = 0;
         loop {
-            let Some(socket) = self.sockets.get_mut(&id) else { return };
-            let Some(waiting) = socket.pending.remove(passed_over) else { break };
+            let Some(listener) = self.listeners.get_mut(&id) else { return };
+            let pressed = listener.is_pressed();
+            let Some(waiting) = listener.pending.remove(passed_over) else { break };
             let workers = &self.workers;
             let stalled = |worker: WorkerId| {
                 let oldest = workers.get(&worker).and_then(|worker| worker.under_way.front());
                 oldest.is_some_and(|oldest| now - oldest.since > STALLED_AFTER)
             };
-            let may_have = |worker| !waiting.refused_by.contains(&worker) && !stalled(worker);
-            if let Some(worker) = socket.schedule.pick(may_have) {
+            let wanted = Wanted {
+                client: waiting.peer.client,
+                refused_by: &waiting.refused_by,
+                stalled: &stalled,
+                pressed,
+            };
+            if let Some(worker) = listener.schedule.pick(&wanted) {
                 self.hand_over(now, worker, id, waiting);
-            } else if socket.holders.is_empty() && socket.is_closing() {
+            } else if listener.holders.is_empty() && listener.is_closing() {
                 self.orphan(waiting.connection);
-            } else if !socket.holders.is_empty()
-                && socket.holders.iter().all(|holder| waiting.refused_by.contains(holder))
+            } else if !listener.holders.is_empty()
+                && listener.holders.keys().all(|holder| waiting.refused_by.contains(holder))
             {
-                socket.parked.push_back(Parked { until: now + REFUSED_FOR, waiting });
+                listener.parked.push_back(Parked { until: now + REFUSED_FOR, waiting });
             } else {
-                let nobody_has_room = waiting.refused_by.is_empty();
-                socket.pending.insert(passed_over, waiting);
+                let nobody_has_room = waiting.refused_by.is_empty() && listener.schedule.is_uniform();
+                listener.pending.insert(passed_over, waiting);
                 if nobody_has_room {
                     break;
                 }
                 passed_over += 1;
             }
         }
-        self.settle(id);
+        self.settle(now, id);
     }
 
-    /// Adjusts accepting to what waits, and forgets a closed socket that has nothing left.
-    fn settle(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        if let Some(on) = socket.accept_change() {
-            self.effects.push_back(Effect::Accept { socket: id, on });
+    /// Adjusts accepting to what waits, and forgets a closed listener that has nothing left.
+    fn settle(&mut self, now: Time, id: SocketId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        for (socket, on) in listener.accept_changes(now) {
+            self.effects.push_back(Effect::Accept { socket, on });
         }
-        let empty = socket.pending.is_empty() && socket.parked.is_empty() && socket.holders.is_empty();
+        let waits = listener.peeking > 0 || !listener.pending.is_empty() || !listener.parked.is_empty();
         let under_way = || {
-            self.workers.values().flat_map(|worker| &worker.under_way).any(|hand_off| hand_off.socket == id)
+            let mut hand_offs = self.workers.values().flat_map(|worker| &worker.under_way);
+            hand_offs.any(|hand_off| hand_off.listener == id)
         };
-        if matches!(socket.state, State::Closed) && empty && !under_way() {
-            self.sockets.remove(&id);
+        if listener.is_closed() && listener.holders.is_empty() && !waits && !under_way() {
+            self.listeners.remove(&id);
+        } else {
+            listener.sockets.retain(|socket| !matches!(socket.state, State::Closed) || socket.id == id);
         }
     }
 
-    fn hand_over(&mut self, now: Time, id: WorkerId, socket_id: SocketId, waiting: Waiting<C>) {
+    fn hand_over(&mut self, now: Time, worker_id: WorkerId, id: SocketId, waiting: Waiting<C>) {
         let seq = self.take_seq();
-        let (Some(worker), Some(socket)) = (self.workers.get_mut(&id), self.sockets.get_mut(&socket_id))
+        let Waiting { connection, peer, refused_by } = waiting;
+        let (Some(worker), Some(listener)) = (self.workers.get_mut(&worker_id), self.listeners.get_mut(&id))
         else {
-            return self.orphan(waiting.connection);
+            return self.orphan(connection);
         };
-        socket.schedule.handed(id);
+        listener.change(worker_id, |load| load.under_way += 1);
         worker.under_way.push_back(HandOff {
             seq,
-            socket: socket_id,
+            listener: id,
+            peer,
             since: now,
-            refused_by: waiting.refused_by,
+            refused_by,
             connection: None,
             acknowledged: false,
         });
         self.effects.push_back(Effect::SendConnection {
-            worker: id,
+            worker: worker_id,
             seq,
-            message: ClusterMessage { seq: Some(seq), act: Act::NewConn { key: socket.key.clone() } },
-            connection: waiting.connection,
+            message: ClusterMessage { seq: Some(seq), act: Act::NewConn { key: listener.key.clone() } },
+            connection,
             pipelined: worker.capabilities.window > 1,
         });
     }
 
-    /// Before a worker leaves a socket that is closed already, it gets its share of what still waits
+    /// Before a worker leaves a listener that is closed already, it gets its share of what still waits
     /// there, window or not: nobody else will come for it.
-    pub(super) fn share_out_before(&mut self, now: Time, id: WorkerId) {
+    pub(super) fn share_out_before(&mut self, now: Time, worker: WorkerId) {
         let mut shares = Vec::new();
-        for (socket_id, socket) in &mut self.sockets {
-            if socket.is_closing() && socket.holders.contains(&id) {
-                let share = socket.pending.len().div_ceil(socket.holders.len());
-                shares.extend(socket.pending.drain(..share).map(|waiting| (*socket_id, waiting)));
+        for (id, listener) in &mut self.listeners {
+            if listener.is_closing() && listener.holders.contains_key(&worker) {
+                let share = listener.pending.len().div_ceil(listener.holders.len());
+                shares.extend(listener.pending.drain(..share).map(|waiting| (*id, waiting)));
             }
         }
-        for (socket, waiting) in shares {
-            self.hand_over(now, id, socket, waiting);
+        for (id, waiting) in shares {
+            self.hand_over(now, worker, id, waiting);
         }
     }
 }

@@ -4,8 +4,9 @@ use super::{MAX_SOCKETS, Primary};
 use crate::{
     Seq, SocketId, Time, WorkerId,
     cluster::{
-        Effect, Event, Misbehaviour, Policy,
-        socket::{Socket, State},
+        Effect, Event, Misbehaviour, Policy, Share,
+        listener::{Listener, Socket, State},
+        schedule::Load,
     },
     node::{self, Act, ClusterMessage, Query, Sockname, Target},
 };
@@ -34,67 +35,120 @@ impl<C> Primary<C> {
             return self.reply_error(id, seq, &query, EINVAL);
         };
         // What it closed a moment ago counts as well: it is still open.
-        let its_own = |socket: &&Socket<C>| socket.knows(id) || socket.was_closed_by(id);
-        if self.sockets.values().filter(its_own).count() >= MAX_SOCKETS {
+        let its_own = |listener: &&Listener<C>| listener.knows(id) || listener.was_closed_by(id);
+        if self.listeners.values().filter(its_own).count() >= MAX_SOCKETS {
             self.event(Event::Misbehaved { worker: id, what: Misbehaviour::TooManySockets });
             return self.reply_error(id, seq, &query, EMFILE);
         }
-        let slot = worker.slot;
-        let theirs = |socket: &Socket<C>| socket.slot.is_none_or(|owner| owner == slot);
-        let live = |socket: &Socket<C>| socket.key == key && theirs(socket) && !socket.is_closing();
-        let found = self.sockets.iter_mut().find(|(_, socket)| live(socket));
-        match found {
-            Some((_, socket)) if socket.knows(id) => self.reply_error(id, seq, &query, EADDRINUSE),
-            Some((_, Socket { state: State::Binding { asked }, .. })) => asked.push((id, seq)),
-            Some((socket, _)) => {
-                let socket = *socket;
-                self.join(now, socket, id, seq);
+        let live = |listener: &Listener<C>| listener.key == key && !listener.is_closing();
+        match self.listeners.iter().find(|(_, listener)| live(listener)) {
+            Some((_, listener)) if listener.knows(id) => self.reply_error(id, seq, &query, EADDRINUSE),
+            Some((listener, _)) => {
+                let listener = *listener;
+                self.seat(now, listener, id, seq);
             }
-            None => self.bind(id, seq, query, target),
+            None => self.open(id, seq, query, target),
         }
     }
 
-    fn bind(&mut self, id: WorkerId, seq: Seq, query: Query, target: Target) {
-        self.last_socket += 1;
-        let socket = SocketId(self.last_socket);
-        let backlog = query.backlog.unwrap_or(node::DEFAULT_BACKLOG);
-        self.effects.push_back(Effect::Bind { socket, target: target.clone(), backlog });
-        let entry = Socket {
+    /// Makes a listener for what nobody asked for before.
+    fn open(&mut self, id: WorkerId, seq: Seq, query: Query, target: Target) {
+        let Some(slot) = self.workers.get(&id).map(|worker| worker.slot) else { return };
+        // A path and an inherited descriptor are one socket.
+        let per_slot =
+            self.policy == Policy::ReusePort && matches!(target, Target::Tcp { .. } | Target::Udp { .. });
+        let socket = self.take_socket();
+        let entry = Listener {
             key: query.key(),
-            slot: None,
-            dispatched: self.policy == Policy::RoundRobin && !target.is_datagram(),
-            target,
+            hands_over: self.policy.hands_over() && !target.is_datagram(),
+            per_slot,
+            backlog: query.backlog.unwrap_or(node::DEFAULT_BACKLOG),
+            sockets: vec![Socket::new(socket, per_slot.then_some(slot), (id, seq))],
             data: query.data,
-            state: State::Binding { asked: vec![(id, seq)] },
             holders: Default::default(),
-            schedule: Default::default(),
+            schedule: self.policy.schedule(),
             pending: Default::default(),
             parked: Default::default(),
-            accepting: false,
+            peeking: 0,
             idle: None,
+            target: target.clone(),
         };
-        self.sockets.insert(socket, entry);
+        let (backlog, share) = (entry.backlog, per_slot.then_some(Share::First));
+        self.listeners.insert(socket, entry);
+        self.effects.push_back(Effect::Bind { socket, target, backlog, share });
     }
 
-    pub(super) fn handle_bound(&mut self, now: Time, id: SocketId, outcome: Result<Option<Sockname>, i32>) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
+    /// Gives the worker the socket of its slot, now or when it is bound.
+    fn seat(&mut self, now: Time, id: SocketId, worker_id: WorkerId, seq: Seq) {
+        let (Some(listener), Some(worker)) = (self.listeners.get_mut(&id), self.workers.get(&worker_id))
+        else {
+            return;
+        };
+        let slot = worker.slot;
+        let its_own = |socket: &&mut Socket| {
+            socket.is_of(slot) && !matches!(socket.state, State::Closing | State::Closed)
+        };
+        match listener.sockets.iter_mut().find(its_own) {
+            Some(Socket { state: State::Binding { asked }, .. }) => return asked.push((worker_id, seq)),
+            Some(_) => return self.join(now, id, worker_id, seq),
+            None => {}
+        }
+        // The slot's own is still to be bound, beside one that is.
+        let Some(sibling) = listener.sockets.iter().find(|socket| socket.is_bound()).map(|socket| socket.id)
+        else {
+            let binding = listener.sockets.iter_mut().find_map(|socket| match &mut socket.state {
+                State::Binding { asked } => Some(asked),
+                State::Bound { .. } | State::Closing | State::Closed => None,
+            });
+            return binding.into_iter().for_each(|asked| asked.push((worker_id, seq)));
+        };
+        let (target, backlog) = (listener.target.clone(), listener.backlog);
+        self.last_socket += 1;
+        let socket = SocketId(self.last_socket);
+        listener.sockets.push(Socket::new(socket, Some(slot), (worker_id, seq)));
+        self.effects.push_back(Effect::Bind { socket, target, backlog, share: Some(Share::With(sibling)) });
+    }
+
+    fn take_socket(&mut self) -> SocketId {
+        self.last_socket += 1;
+        SocketId(self.last_socket)
+    }
+
+    pub(super) fn handle_bound(
+        &mut self,
+        now: Time,
+        socket_id: SocketId,
+        outcome: Result<Option<Sockname>, i32>,
+    ) {
+        let Some(id) = self.listener_of(socket_id) else { return };
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let Some(socket) = listener.socket_mut(socket_id) else { return };
         let asked = match &mut socket.state {
             State::Binding { asked } => std::mem::take(asked),
             State::Bound { .. } | State::Closing | State::Closed => return,
         };
         match outcome {
             Ok(sockname) => {
-                self.unbound.remove(&socket.key);
                 socket.state = State::Bound { sockname };
-                // Whoever asked may have died meanwhile: then the socket is idle from the start.
-                socket.idle = Some((now, None));
+                let slot = socket.slot;
+                self.unbound.remove(&listener.key);
+                // Whoever asked may have died meanwhile: then it is idle from the start.
+                if listener.holders.is_empty() {
+                    listener.idle = Some((now, None));
+                }
+                if let Some(slot) = slot {
+                    listener.vacate(now, slot);
+                }
                 for (worker, seq) in asked {
-                    self.join(now, id, worker, seq);
+                    self.seat(now, id, worker, seq);
                 }
             }
             Err(errno) => {
-                let (key, target) = (socket.key.clone(), socket.target.clone());
-                self.sockets.remove(&id);
+                let (key, target) = (listener.key.clone(), listener.target.clone());
+                listener.sockets.retain(|socket| socket.id != socket_id);
+                if listener.sockets.is_empty() {
+                    self.listeners.remove(&id);
+                }
                 if self.unbound.len() >= MAX_SOCKETS {
                     self.unbound.clear();
                 }
@@ -105,7 +159,9 @@ impl<C> Primary<C> {
                 for (worker, ack) in asked {
                     let (data, sockname) = (None, None);
                     let key = key.clone();
-                    self.send(worker, Act::QueryReply { ack, key, errno: Some(-errno), data, sockname });
+                    let errno = Some(-errno);
+                    let reply = Act::QueryReply { ack, key, errno, data, sockname, tell_closes: false };
+                    self.send(worker, reply);
                 }
             }
         }
@@ -114,35 +170,52 @@ impl<C> Primary<C> {
     /// Makes the worker a holder of the bound socket and tells it so.
     fn join(&mut self, now: Time, id: SocketId, worker_id: WorkerId, ack: Seq) {
         let seq = self.take_seq();
-        let (Some(socket), Some(worker)) = (self.sockets.get_mut(&id), self.workers.get(&worker_id)) else {
+        let (Some(listener), Some(worker)) = (self.listeners.get_mut(&id), self.workers.get(&worker_id))
+        else {
             return;
         };
-        let depth = worker.under_way.iter().filter(|hand_off| hand_off.socket == id).count();
-        socket.join(worker_id, worker.capabilities.window, u32::try_from(depth).unwrap_or(u32::MAX));
+        let under_way = worker.under_way.iter().filter(|hand_off| hand_off.listener == id).count();
+        let load = Load {
+            slot: worker.slot,
+            window: worker.capabilities.window,
+            under_way: u32::try_from(under_way).unwrap_or(u32::MAX),
+            open: worker.open.count(),
+        };
+        let tell_closes = self.policy == Policy::LeastConn && worker.capabilities.tells_closes;
+        listener.join(worker_id, load);
+        if let Some(socket) = listener.sockets.iter_mut().find(|socket| socket.is_of(load.slot))
+            && socket.steered.take().is_some()
+        {
+            self.effects.push_back(Effect::Steer { socket: socket.id, away: false });
+        }
         // What it refused before it closed the socket it may get now.
         let under_way = self.workers.values_mut().flat_map(|worker| &mut worker.under_way);
-        for hand_off in under_way.filter(|hand_off| hand_off.socket == id) {
+        for hand_off in under_way.filter(|hand_off| hand_off.listener == id) {
             hand_off.refused_by.retain(|by| *by != worker_id);
         }
         let act = Act::QueryReply {
             ack,
-            key: socket.key.clone(),
-            errno: (!socket.dispatched).then_some(0),
-            data: socket.data.clone(),
-            sockname: if socket.dispatched { socket.sockname().cloned() } else { None },
+            key: listener.key.clone(),
+            errno: (!listener.hands_over).then_some(0),
+            data: listener.data.clone(),
+            sockname: if listener.hands_over { listener.sockname().cloned() } else { None },
+            tell_closes,
         };
         let message = ClusterMessage { seq: Some(seq), act };
-        self.effects.push_back(if socket.dispatched {
-            Effect::Send { worker: worker_id, message }
-        } else {
-            let datagram = socket.target.is_datagram();
-            Effect::SendSocket { worker: worker_id, socket: id, datagram, message }
+        let socket = listener.sockets.iter().find(|socket| socket.is_bound() && socket.is_of(load.slot));
+        self.effects.push_back(match socket {
+            Some(socket) if !listener.hands_over => {
+                let datagram = listener.is_datagram();
+                Effect::SendSocket { worker: worker_id, socket: socket.id, datagram, message }
+            }
+            _ => Effect::Send { worker: worker_id, message },
         });
         self.dispatch(now, id);
     }
 
     fn reply_error(&mut self, worker: WorkerId, ack: Seq, query: &Query, errno: i32) {
         let (key, data, sockname) = (query.key(), None, None);
-        self.send(worker, Act::QueryReply { ack, key, errno: Some(-errno), data, sockname });
+        let errno = Some(-errno);
+        self.send(worker, Act::QueryReply { ack, key, errno, data, sockname, tell_closes: false });
     }
 }

@@ -3,7 +3,7 @@
 use super::{HandOff, Primary, Worker};
 use crate::cluster::{
     Effect,
-    socket::{Parked, Socket, Waiting},
+    listener::{Listener, Parked, Waiting},
 };
 
 impl<C> Primary<C> {
@@ -11,19 +11,23 @@ impl<C> Primary<C> {
     pub fn map_handles<D>(self, mut map: impl FnMut(C) -> D) -> Primary<D> {
         let waiting = |old: Waiting<C>, map: &mut dyn FnMut(C) -> D| Waiting {
             connection: map(old.connection),
+            peer: old.peer,
             refused_by: old.refused_by,
         };
         let workers = self.workers.into_iter().map(|(id, old)| {
             let under_way = old.under_way.into_iter().map(|hand_off| HandOff {
                 seq: hand_off.seq,
-                socket: hand_off.socket,
+                listener: hand_off.listener,
+                peer: hand_off.peer,
                 since: hand_off.since,
                 refused_by: hand_off.refused_by,
                 connection: hand_off.connection.map(&mut map),
                 acknowledged: hand_off.acknowledged,
             });
             let under_way = under_way.collect();
-            let Worker { slot, generation, state, capabilities, draining, exited_after_disconnect, .. } = old;
+            let Worker {
+                slot, generation, state, capabilities, draining, exited_after_disconnect, open, ..
+            } = old;
             let (channel_open, reaped) = (old.channel_open, old.reaped);
             (
                 id,
@@ -37,41 +41,44 @@ impl<C> Primary<C> {
                     channel_open,
                     reaped,
                     under_way,
+                    open,
                 },
             )
         });
         let workers = workers.collect();
-        let sockets = self.sockets.into_iter().map(|(id, old)| {
+        let listeners = self.listeners.into_iter().map(|(id, old)| {
             let pending = old.pending.into_iter().map(|old| waiting(old, &mut map)).collect();
             let parked = old.parked.into_iter();
             let parked =
                 parked.map(|old| Parked { until: old.until, waiting: waiting(old.waiting, &mut map) });
             let parked = parked.collect();
-            let Socket {
-                key, slot, target, data, dispatched, state, holders, schedule, accepting, idle, ..
-            } = old;
-            let socket = Socket {
-                key,
-                slot,
-                target,
-                data,
-                dispatched,
-                state,
-                holders,
-                schedule,
-                pending,
-                parked,
-                accepting,
-                idle,
-            };
-            (id, socket)
+            let Listener { key, target, backlog, data, hands_over, per_slot, sockets, .. } = old;
+            let Listener { holders, schedule, peeking, idle, .. } = old;
+            (
+                id,
+                Listener {
+                    key,
+                    target,
+                    backlog,
+                    data,
+                    hands_over,
+                    per_slot,
+                    sockets,
+                    holders,
+                    schedule,
+                    pending,
+                    parked,
+                    peeking,
+                    idle,
+                },
+            )
         });
-        let sockets = sockets.collect();
+        let listeners = listeners.collect();
         let effects = self.effects.into_iter().map(|effect| effect.map_handle(&mut map)).collect();
         Primary {
             policy: self.policy,
             workers,
-            sockets,
+            listeners,
             replacements_due: self.replacements_due,
             unbound: self.unbound,
             counters: self.counters,
@@ -93,10 +100,16 @@ impl<C> Effect<C> {
             Self::SendConnection { worker, seq, message, connection, pipelined } => {
                 Effect::SendConnection { worker, seq, message, connection: map(connection), pipelined }
             }
-            Self::Bind { socket, target, backlog } => Effect::Bind { socket, target, backlog },
+            Self::Bind { socket, target, backlog, share } => Effect::Bind { socket, target, backlog, share },
             Self::Accept { socket, on } => Effect::Accept { socket, on },
             Self::Close { socket, dispatched } => Effect::Close { socket, dispatched },
-            Self::Examine { socket, connection } => Effect::Examine { socket, connection: map(connection) },
+            Self::Steer { socket, away } => Effect::Steer { socket, away },
+            Self::Peek { listener, connection, peer } => {
+                Effect::Peek { listener, connection: map(connection), peer }
+            }
+            Self::Examine { listener, connection, peer } => {
+                Effect::Examine { listener, connection: map(connection), peer }
+            }
             Self::Drop { connection, fate } => Effect::Drop { connection: map(connection), fate },
             Self::Event(event) => Effect::Event(event),
         }

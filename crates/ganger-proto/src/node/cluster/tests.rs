@@ -58,12 +58,20 @@ fn what_the_primary_says() {
             errno: None,
             data: Some(r#"{"ticketKeys":"2b"}"#.into()),
             sockname: Some(Sockname { address: "127.0.0.1".into(), family: "IPv4".into(), port: 37425 }),
+            tell_closes: false,
         },
     );
     check(
         r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"k","ack":1,"data":null,"seq":0}"#,
         0,
-        Act::QueryReply { ack: Seq(1), key: "k".into(), errno: Some(-98), data: None, sockname: None },
+        Act::QueryReply {
+            ack: Seq(1),
+            key: "k".into(),
+            errno: Some(-98),
+            data: None,
+            sockname: None,
+            tell_closes: false,
+        },
     );
     check(r#"{"cmd":"NODE_CLUSTER","act":"newconn","key":"k","seq":1}"#, 1, Act::NewConn { key: "k".into() });
     check(r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":2}"#, 2, Act::Disconnect);

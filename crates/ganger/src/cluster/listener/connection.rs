@@ -13,25 +13,30 @@ use tokio::{
 };
 
 use crate::{
-    cluster::Endpoint,
+    cluster::{Endpoint, worker::Tally},
     handle::{Handle, Kind},
     sys::{fd, socket},
 };
 
-/// A connection, TCP or Unix-domain: tokio's, whichever it is.
+/// A connection, TCP or Unix-domain: tokio's, whichever it is. Where the primary goes by how many connections its workers
+/// have open (`least-conn`), it is counted as open until it is dropped, or made a stream of tokio's.
 #[derive(Debug)]
-pub enum Connection {
-    /// A TCP connection.
+pub struct Connection {
+    stream: Stream,
+    tally: Option<Tally>,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
-    /// A connection over a Unix-domain socket.
     Unix(UnixStream),
 }
 
 macro_rules! either {
     ($connection:expr, $stream:ident => $call:expr) => {
         match $connection {
-            Connection::Tcp($stream) => $call,
-            Connection::Unix($stream) => $call,
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
         }
     };
 }
@@ -42,7 +47,7 @@ impl Connection {
     /// # Errors
     /// `ENOTCONN` if it has gone already.
     pub fn peer_addr(&self) -> io::Result<Endpoint> {
-        either!(self, stream => stream.peer_addr().map(Endpoint::from))
+        either!(&self.stream, stream => stream.peer_addr().map(Endpoint::from))
     }
 
     /// Our end. Of a Unix-domain socket it is the name under which it was bound, which is a temporary one where the
@@ -51,7 +56,7 @@ impl Connection {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_addr(&self) -> io::Result<Endpoint> {
-        either!(self, stream => stream.local_addr().map(Endpoint::from))
+        either!(&self.stream, stream => stream.local_addr().map(Endpoint::from))
     }
 
     /// Sends small pieces at once (`TCP_NODELAY`). A Unix-domain socket always does.
@@ -59,10 +64,27 @@ impl Connection {
     /// # Errors
     /// Those of `setsockopt`.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(nodelay),
-            Self::Unix(_) => Ok(()),
+        match &self.stream {
+            Stream::Tcp(stream) => stream.set_nodelay(nodelay),
+            Stream::Unix(_) => Ok(()),
         }
+    }
+
+    /// The same, counted as open.
+    pub(super) fn counted(self, tally: Option<Tally>) -> Self {
+        Self { tally, ..self }
+    }
+}
+
+impl From<TcpStream> for Connection {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream: Stream::Tcp(stream), tally: None }
+    }
+}
+
+impl From<UnixStream> for Connection {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream: Stream::Unix(stream), tally: None }
     }
 }
 
@@ -74,8 +96,8 @@ impl TryFrom<OwnedFd> for Connection {
         let kind = socket::kind(&fd)?;
         fd::set_nonblocking(&fd)?;
         match kind {
-            Kind::UnixStream => UnixStream::from_std(fd.into()).map(Self::Unix),
-            Kind::TcpStream => TcpStream::from_std(fd.into()).map(Self::Tcp),
+            Kind::UnixStream => UnixStream::from_std(fd.into()).map(Self::from),
+            Kind::TcpStream => TcpStream::from_std(fd.into()).map(Self::from),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "this is no connection")),
         }
     }
@@ -86,9 +108,10 @@ impl TryFrom<Connection> for TcpStream {
     type Error = Connection;
 
     fn try_from(connection: Connection) -> Result<Self, Connection> {
-        match connection {
-            Connection::Tcp(stream) => Ok(stream),
-            other @ Connection::Unix(_) => Err(other),
+        let Connection { stream, tally } = connection;
+        match stream {
+            Stream::Tcp(stream) => Ok(stream),
+            stream @ Stream::Unix(_) => Err(Connection { stream, tally }),
         }
     }
 }
@@ -98,9 +121,10 @@ impl TryFrom<Connection> for UnixStream {
     type Error = Connection;
 
     fn try_from(connection: Connection) -> Result<Self, Connection> {
-        match connection {
-            Connection::Unix(stream) => Ok(stream),
-            other @ Connection::Tcp(_) => Err(other),
+        let Connection { stream, tally } = connection;
+        match stream {
+            Stream::Unix(stream) => Ok(stream),
+            stream @ Stream::Tcp(_) => Err(Connection { stream, tally }),
         }
     }
 }
@@ -110,13 +134,13 @@ impl TryFrom<Connection> for Handle {
     type Error = io::Error;
 
     fn try_from(connection: Connection) -> io::Result<Self> {
-        either!(connection, stream => stream.try_into())
+        either!(connection.stream, stream => stream.try_into())
     }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        either!(self, stream => stream.as_fd())
+        either!(&self.stream, stream => stream.as_fd())
     }
 }
 
@@ -126,13 +150,13 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buffer))
+        either!(&mut self.get_mut().stream, stream => Pin::new(stream).poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+        either!(&mut self.get_mut().stream, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -140,7 +164,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, slices))
+        either!(&mut self.get_mut().stream, stream => Pin::new(stream).poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -148,10 +172,10 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+        either!(&mut self.get_mut().stream, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+        either!(&mut self.get_mut().stream, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

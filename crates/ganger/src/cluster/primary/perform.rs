@@ -1,10 +1,13 @@
 //! What the machine wants done, done.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use ganger_proto::{
     Seq, SocketId, WorkerId,
-    cluster::{self as proto, Effect, Input},
+    cluster::{self as proto, Effect, Input, Share},
     node::{Act, ClusterMessage, HandleKind, Target},
     session::{Attachment, Order, SendErrorReason},
 };
@@ -52,7 +55,8 @@ impl Primary {
                         self.send_on_channel(worker, seq, &message, connection, pipelined);
                     }
                 }
-                Effect::Bind { socket, target, backlog } => self.bind(socket, &target, backlog),
+                Effect::Bind { socket, target, backlog, share } => self.bind(socket, &target, backlog, share),
+                Effect::Steer { socket, away } => self.steer(socket, away),
                 Effect::Accept { socket, on } => {
                     let Some(entry) = self.sockets.get_mut(&socket) else { continue };
                     entry.accepting = on;
@@ -61,9 +65,11 @@ impl Primary {
                     let _ = self.poller.get_ref().modify(&*entry, Token::Socket(socket).into(), interest);
                 }
                 Effect::Close { socket, dispatched } => self.close(socket, dispatched),
-                Effect::Examine { socket, connection } => {
-                    let untouched = socket::untouched(std::os::fd::AsFd::as_fd(&connection)).unwrap_or(false);
-                    self.machine.handle(clock::now(), Input::Examined { socket, connection, untouched });
+                Effect::Peek { listener, connection, peer } => self.peek(listener, connection, peer),
+                Effect::Examine { listener, connection, peer } => {
+                    let untouched = socket::untouched(connection.as_fd()).unwrap_or(false);
+                    let examined = Input::Examined { listener, connection, peer, untouched };
+                    self.machine.handle(clock::now(), examined);
                 }
                 // Dropping it closes it, here; a worker has its own copy.
                 Effect::Drop { connection, .. } => drop(connection),
@@ -122,8 +128,16 @@ impl Primary {
         }
     }
 
-    fn bind(&mut self, id: SocketId, target: &Target, backlog: u32) {
-        let bound = Socket::open(target, backlog).and_then(|(socket, sockname)| {
+    fn bind(&mut self, id: SocketId, target: &Target, backlog: u32, share: Option<Share>) {
+        let bound = match share {
+            None => Socket::open(target, backlog),
+            Some(Share::First) => Socket::open_to_others(target, backlog),
+            Some(Share::With(sibling)) => match self.sockets.get(&sibling) {
+                Some(sibling) => Socket::beside(sibling, target, backlog),
+                None => Err(rustix::io::Errno::BADF.into()),
+            },
+        };
+        let bound = bound.and_then(|(socket, sockname)| {
             if !target.is_datagram() {
                 self.poller.get_ref().add(&socket, Token::Socket(id).into(), Interest::None)?;
             }
@@ -132,6 +146,13 @@ impl Primary {
         let outcome = match bound {
             Ok((socket, sockname)) => {
                 self.sockets.insert(id, socket);
+                if let Some(share) = share {
+                    let with = match share {
+                        Share::With(sibling) => Some(sibling),
+                        Share::First => None,
+                    };
+                    self.share_port(id, with);
+                }
                 Ok(sockname)
             }
             // What has no errno is a path that is too long or a name that is none.
@@ -149,10 +170,15 @@ impl Primary {
             if dispatched {
                 // As many as its queue can have held: under load there are always more.
                 for _ in 0..=socket.backlog {
-                    let Some(connection) = socket.accept(&mut self.reserve, now) else { break };
-                    self.machine.handle(now, Input::Accepted { socket: id, connection });
+                    let Some((connection, client)) = socket.accept(&mut self.reserve, now) else { break };
+                    let peer = self.peer(&connection, client);
+                    self.machine.handle(now, Input::Accepted { socket: id, connection, peer });
                 }
             }
+            // Both leave it now: the machine, and the kernel when the last holder has closed it.
+            drop(socket);
+            self.leave_port(id);
+            self.end_peeks_of(id);
         }
         self.machine.handle(now, Input::Closed { socket: id });
     }

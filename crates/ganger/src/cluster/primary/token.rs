@@ -11,6 +11,8 @@ pub(super) enum Token {
     Lane(WorkerId),
     AgentChannel(AgentId),
     AgentProcess(AgentId),
+    /// A connection whose first bytes are waited for.
+    Peek(u32),
 }
 
 impl From<Token> for u64 {
@@ -22,6 +24,7 @@ impl From<Token> for u64 {
             Token::Lane(WorkerId(id)) => (3, id),
             Token::AgentChannel(AgentId(id)) => (4, id),
             Token::AgentProcess(AgentId(id)) => (5, id),
+            Token::Peek(number) => (6, number),
         };
         (kind << 32) | u64::from(id)
     }
@@ -36,7 +39,8 @@ impl From<u64> for Token {
             2 => Self::Socket(SocketId(id)),
             3 => Self::Lane(WorkerId(id)),
             4 => Self::AgentChannel(AgentId(id)),
-            _ => Self::AgentProcess(AgentId(id)),
+            5 => Self::AgentProcess(AgentId(id)),
+            _ => Self::Peek(id),
         }
     }
 }

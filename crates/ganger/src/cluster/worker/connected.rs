@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use ganger_proto::{
@@ -47,7 +50,23 @@ pub(in crate::cluster) struct Shared {
     /// Something is to be written that the socket did not take.
     blocked: Notify,
     messages: tokio::sync::Mutex<mpsc::Receiver<Message>>,
+    /// Connections that were closed and the primary was not told of, where it wants to know.
+    closes: AtomicU32,
+    closed: Notify,
     life: Life,
+}
+
+/// A connection that the primary counts as open, until this is dropped.
+#[derive(Debug)]
+pub(in crate::cluster) struct Tally(Arc<Shared>);
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        // Several at a time are told together.
+        if self.0.closes.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.0.closed.notify_one();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +150,8 @@ impl Shared {
             inner: Mutex::new(inner),
             blocked: Notify::new(),
             messages: tokio::sync::Mutex::new(receiver),
+            closes: AtomicU32::new(0),
+            closed: Notify::new(),
             life,
         });
         shared.with(|_| ());
@@ -195,9 +216,18 @@ impl Shared {
         self.life.disconnected().await;
     }
 
-    /// The program has taken a connection, or cannot.
-    pub(in crate::cluster) fn answer(&self, seq: Seq, taken: bool) {
-        self.with(|inner| if taken { inner.machine.accepted(seq) } else { inner.machine.rejected(seq) });
+    /// The program has taken a connection.
+    pub(in crate::cluster) fn accepted(self: &Arc<Self>, seq: Seq) -> Option<Tally> {
+        let counts = self.with(|inner| {
+            inner.machine.accepted(seq);
+            inner.machine.tells_closes()
+        });
+        counts.then(|| Tally(self.clone()))
+    }
+
+    /// The program cannot take a connection.
+    pub(in crate::cluster) fn rejected(&self, seq: Seq) {
+        self.with(|inner| inner.machine.rejected(seq));
     }
 
     /// Does something with the worker's state, then all that follows from it. Never waits.
@@ -397,6 +427,10 @@ async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>, mut lane: Option<
                 shared.with(|_| ());
             }
             () = shared.blocked.notified() => blocked = true,
+            () = shared.closed.notified() => {
+                let count = shared.closes.swap(0, Ordering::Relaxed);
+                shared.with(|inner| inner.machine.closed(count));
+            }
         }
     }
 }

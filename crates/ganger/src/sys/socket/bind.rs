@@ -16,8 +16,21 @@ pub struct TcpBind {
     pub port: u16,
     /// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`). No meaning for an IPv4 address.
     pub ipv6_only: bool,
-    /// Whether others of this user may bind the same port and get a share of its connections (`SO_REUSEPORT`).
-    pub reuse_port: bool,
+    /// Whether others of this user may bind the same port and get a share of its connections.
+    pub reuse_port: ReusePort,
+}
+
+/// Whether several sockets may share a port, and what arrives there (`SO_REUSEPORT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReusePort {
+    /// They may not.
+    #[default]
+    Never,
+    /// Not with those that are there already, but with those that come later: a stranger's socket on the port is found
+    /// out, whatever its options, and nobody can be quicker than the next one of ours.
+    WithLater,
+    /// They may.
+    Always,
 }
 
 /// Where a UDP socket is to be bound.
@@ -31,8 +44,8 @@ pub struct UdpBind {
     pub ipv6_only: bool,
     /// Whether several sockets may share the port, of which the last one gets what arrives (`SO_REUSEADDR`).
     pub reuse_addr: bool,
-    /// Whether several sockets may share the port, and what arrives (`SO_REUSEPORT`).
-    pub reuse_port: bool,
+    /// Whether several sockets may share the port, and what arrives.
+    pub reuse_port: ReusePort,
 }
 
 /// Binds a TCP socket, non-blocking and close-on-exec, with `SO_REUSEADDR` (libuv's `uv__tcp_bind`). It does not
@@ -84,16 +97,19 @@ fn bind_ip(
     address: IpAddr,
     port: u16,
     ipv6_only: bool,
-    reuse_port: bool,
+    reuse_port: ReusePort,
 ) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         // Said either way: the default is the administrator's (`net.ipv6.bindv6only`).
         sockopt::set_ipv6_v6only(&socket, ipv6_only)?;
     }
-    if reuse_port {
+    if reuse_port == ReusePort::Always {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
     rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
+    if reuse_port == ReusePort::WithLater {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
     Ok(socket)
 }
 
@@ -119,11 +135,11 @@ mod tests {
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn at(address: Option<IpAddr>, port: u16) -> TcpBind {
-        TcpBind { address, port, ipv6_only: false, reuse_port: false }
+        TcpBind { address, port, ipv6_only: false, reuse_port: ReusePort::Never }
     }
 
     fn udp(address: IpAddr, port: u16) -> UdpBind {
-        UdpBind { address, port, ipv6_only: false, reuse_addr: false, reuse_port: false }
+        UdpBind { address, port, ipv6_only: false, reuse_addr: false, reuse_port: ReusePort::Never }
     }
 
     fn port_of(socket: &OwnedFd) -> u16 {
@@ -173,7 +189,8 @@ mod tests {
     fn ipv6_only_is_said_either_way() {
         for ipv6_only in [false, true] {
             let address = Some(Ipv6Addr::UNSPECIFIED.into());
-            let socket = bind_tcp(&TcpBind { address, port: 0, ipv6_only, reuse_port: false }).unwrap();
+            let socket =
+                bind_tcp(&TcpBind { address, port: 0, ipv6_only, reuse_port: ReusePort::Never }).unwrap();
             assert_eq!(sockopt::ipv6_v6only(&socket).unwrap(), ipv6_only);
             let socket = bind_udp(&UdpBind { ipv6_only, ..udp(Ipv6Addr::UNSPECIFIED.into(), 0) }).unwrap();
             assert_eq!(sockopt::ipv6_v6only(&socket).unwrap(), ipv6_only);
@@ -193,7 +210,7 @@ mod tests {
     }
     #[test]
     fn a_port_is_shared_by_those_who_all_agree() {
-        let bind = TcpBind { reuse_port: true, ..at(Some(LOCALHOST), 0) };
+        let bind = TcpBind { reuse_port: ReusePort::Always, ..at(Some(LOCALHOST), 0) };
         let first = bind_tcp(&bind).unwrap();
         listen(&first, 1).unwrap();
         let port = port_of(&first);
@@ -201,7 +218,7 @@ mod tests {
         listen(&second, 1).unwrap();
         assert_eq!(bind_tcp(&at(Some(LOCALHOST), port)).unwrap_err().kind(), ErrorKind::AddrInUse);
 
-        let bind = UdpBind { reuse_port: true, ..udp(LOCALHOST, 0) };
+        let bind = UdpBind { reuse_port: ReusePort::Always, ..udp(LOCALHOST, 0) };
         let port = port_of(&bind_udp(&bind).unwrap());
         let _first = bind_udp(&UdpBind { port, ..bind }).unwrap();
         bind_udp(&UdpBind { port, ..bind }).unwrap();

@@ -73,7 +73,7 @@ async fn what_one_refuses_another_takes(major: &str) {
 
 async fn a_blocked_workers_connections_go_to_another(major: &str) {
     const CLIENTS: usize = 200;
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let script = format!(
             "{WHO}
@@ -92,7 +92,7 @@ async fn a_blocked_workers_connections_go_to_another(major: &str) {
             let connection = TcpStream::connect(address).await.unwrap();
             clients.spawn(read(connection));
         }
-        if policy == Policy::RoundRobin {
+        if *policy == Policy::RoundRobin {
             gang.until(|primary| primary.snapshot().workers[0].under_way > 0).await;
         }
         gang.fork_listening().await;

@@ -18,7 +18,7 @@ on_each_node! {
 }
 
 async fn events_come_in_order(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -54,7 +54,7 @@ async fn events_come_in_order(major: &str) {
 
 /// In the other serialization, which the cluster speaks as well then.
 async fn an_object_may_hold_itself(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut settings = directory.workers(
             major,
@@ -87,7 +87,7 @@ async fn an_object_may_hold_itself(major: &str) {
 }
 
 async fn a_worker_may_leave_of_its_own_accord(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -105,7 +105,7 @@ async fn a_worker_may_leave_of_its_own_accord(major: &str) {
 }
 
 async fn a_worker_finishes_its_connections(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -137,7 +137,7 @@ fn what_came_at_once_is_told_in_its_order() {
         let said = directory.path("said");
         let mut settings = directory.workers(
             NODE,
-            POLICIES[0],
+            &POLICIES[0],
             "const { writeFileSync, writeSync } = require('node:fs');
              writeSync(3, '{\"cmd\":\"NODE_CLUSTER\",\"act\":\"close\",\"key\":\"nobody\"}\\n');
              process.send('hello');
@@ -172,7 +172,7 @@ fn a_killed_worker_did_not_leave() {
     run(async {
         let directory = Directory::new();
         let script = "require('node:net').createServer().listen(0, '127.0.0.1');";
-        let mut gang = Gang::new(directory.workers(NODE, POLICIES[0], script));
+        let mut gang = Gang::new(directory.workers(NODE, &POLICIES[0], script));
         let (forked, _) = gang.fork_listening().await;
         gang.kill(forked.id).await;
         assert!(matches!(gang.event().await, Event::Disconnect { worker } if worker == forked));
@@ -207,7 +207,7 @@ fn a_worker_knows_its_place() {
         let directory = Directory::new();
         let mut settings = directory.workers(
             NODE,
-            POLICIES[0],
+            &POLICIES[0],
             "const e = process.env;
              process.send([e.GANGER_NAME, e.GANGER_SLOT, e.GANGER_WORKERS, e.GANGER_ROLE, e.NODE_APP_INSTANCE, e.GANGER_ID]);",
         );

@@ -20,7 +20,7 @@ on_each_node! {
 }
 
 async fn port_0_is_the_same_for_all(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -43,7 +43,7 @@ async fn port_0_is_the_same_for_all(major: &str) {
 }
 
 async fn an_address_in_use_is_told(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
@@ -82,7 +82,7 @@ async fn an_address_in_use_is_told(major: &str) {
 }
 
 async fn ticket_keys_are_shared(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -99,7 +99,7 @@ async fn ticket_keys_are_shared(major: &str) {
 }
 
 async fn datagrams_are_served(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -123,7 +123,7 @@ async fn datagrams_are_served(major: &str) {
 }
 
 async fn a_path_is_served_and_removed(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let path = directory.path("app.sock");
         let mut settings = directory.workers(
@@ -143,7 +143,7 @@ async fn a_path_is_served_and_removed(major: &str) {
 }
 
 async fn a_server_closes_and_listens_again(major: &str) {
-    for policy in POLICIES {
+    for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
             major,
@@ -168,11 +168,11 @@ async fn a_server_closes_and_listens_again(major: &str) {
 #[test]
 fn a_socket_that_nobody_holds_is_closed() {
     run(async {
-        for policy in POLICIES {
+        for policy in &POLICIES {
             let directory = Directory::new();
             let (gang, worker, address) = closable(&directory, policy).await;
             gang.send(worker, "close").await;
-            gang.until(|primary| primary.snapshot().sockets.is_empty()).await;
+            gang.until(|primary| primary.snapshot().listeners.is_empty()).await;
             // A process that is being started has a copy of it for a moment.
             let refused = loop {
                 if let Err(error) = TcpStream::connect(address).await {
@@ -189,15 +189,15 @@ fn a_socket_that_nobody_holds_is_closed() {
 fn a_socket_stays_open_for_a_replacement() {
     run(async {
         let directory = Directory::new();
-        let (gang, worker, address) = closable(&directory, Policy::RoundRobin).await;
-        let (other_gang, other_worker, _) = closable(&directory, Policy::RoundRobin).await;
+        let (gang, worker, address) = closable(&directory, &Policy::RoundRobin).await;
+        let (other_gang, other_worker, _) = closable(&directory, &Policy::RoundRobin).await;
         gang.with(|primary| primary.set_replacements_due(true)).await;
         gang.send(worker, "close").await;
-        gang.until(|primary| primary.snapshot().sockets[0].holders.is_empty()).await;
+        gang.until(|primary| primary.snapshot().listeners[0].holders.is_empty()).await;
         // The other gang's socket is closed, which began later and takes as long.
         other_gang.send(other_worker, "close").await;
-        other_gang.until(|primary| primary.snapshot().sockets.is_empty()).await;
-        assert_eq!(gang.with(|primary| primary.snapshot().sockets.len()).await, 1);
+        other_gang.until(|primary| primary.snapshot().listeners.is_empty()).await;
+        assert_eq!(gang.with(|primary| primary.snapshot().listeners.len()).await, 1);
 
         // A client may come now; it waits for whoever comes.
         let waiting = tokio::spawn(ask(address));
@@ -205,12 +205,12 @@ fn a_socket_stays_open_for_a_replacement() {
         assert_eq!(waiting.await.unwrap(), second.id.to_string());
         gang.send(second.id, "close").await;
         gang.with(|primary| primary.set_replacements_due(false)).await;
-        gang.until(|primary| primary.snapshot().sockets.is_empty()).await;
+        gang.until(|primary| primary.snapshot().listeners.is_empty()).await;
     });
 }
 
 /// A gang with a worker that closes its server when it gets a message.
-async fn closable(directory: &Directory, policy: Policy) -> (Gang, WorkerId, SocketAddr) {
+async fn closable(directory: &Directory, policy: &Policy) -> (Gang, WorkerId, SocketAddr) {
     let mut gang = Gang::new(directory.workers(
         NODE,
         policy,

@@ -12,7 +12,7 @@ use ganger::{
     process::Stdio,
     sys::{
         fd::adopt,
-        socket::{TcpBind, UnixMode, bind_tcp, listen, listen_unix},
+        socket::{ReusePort, TcpBind, UnixMode, bind_tcp, listen, listen_unix},
     },
 };
 use libtest_mimic::Trial;
@@ -138,7 +138,12 @@ async fn no_socket() {
 }
 
 fn localhost() -> TcpBind {
-    TcpBind { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0, ipv6_only: false, reuse_port: false }
+    TcpBind {
+        address: Some(Ipv4Addr::LOCALHOST.into()),
+        port: 0,
+        ipv6_only: false,
+        reuse_port: ReusePort::Never,
+    }
 }
 
 async fn bound_before() {

@@ -1,0 +1,310 @@
+//! What workers listen on, at the primary: an address, who holds it, which connections wait for a worker, and its
+//! sockets in the kernel.
+//!
+//! There is one socket, or, where each slot has its own ([`Policy::ReusePort`](super::Policy::ReusePort)), one a slot:
+//!
+//! ```text
+//!   Binding ──► Bound ──► Closing ──► Closed ──► (gone when no connection of the listener is left)
+//! ```
+//!
+//! Invariant: a waiting connection is either in `pending` (somebody may have room) or in `parked` (every
+//! holder has refused it), never in both.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Peer,
+    schedule::{AnySchedule, Load, Schedule},
+};
+use crate::{
+    ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
+    node::{Query, Sockname, Target},
+};
+
+/// A connection that every worker has refused waits this long for a change.
+pub(super) const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// An address without a holder is closed after this long, unless a replacement is due.
+pub(super) const IDLE_FOR: Duration = Duration::from_millis(500);
+/// What waits in a slot's own socket is served by the other slots after this long without a worker.
+const VACANT_FOR: Duration = Duration::from_millis(100);
+/// The socket of a slot that is not to be filled again takes in what was on its way to it for so long.
+const STEERED_FOR: Duration = Duration::from_secs(1);
+/// With this many connections waiting the primary stops accepting: the kernel's queue is the better place.
+const PENDING_HIGH: usize = 256;
+/// And with this many it goes on.
+const PENDING_LOW: usize = 128;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Listener<C> {
+    pub(super) key: ListenerKey,
+    pub(super) target: Target,
+    pub(super) backlog: u32,
+    /// The first query's `data`, given to everybody who asks.
+    pub(super) data: Option<Box<str>>,
+    /// Whether the primary accepts and hands over; otherwise the workers have the sockets themselves.
+    pub(super) hands_over: bool,
+    /// Whether each slot has a socket of its own.
+    pub(super) per_slot: bool,
+    /// In the order in which they were bound.
+    pub(super) sockets: Vec<Socket>,
+    pub(super) holders: BTreeMap<WorkerId, Load>,
+    pub(super) schedule: AnySchedule,
+    pub(super) pending: VecDeque<Waiting<C>>,
+    pub(super) parked: VecDeque<Parked<C>>,
+    /// Connections whose first bytes are waited for.
+    pub(super) peeking: usize,
+    /// Since when nobody holds it, and who was the last to close it, if that worker still lives.
+    pub(super) idle: Option<(Time, Option<WorkerId>)>,
+}
+
+/// One socket of the kernel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Socket {
+    pub(super) id: SocketId,
+    /// The slot whose it is; none if all slots share it.
+    pub(super) slot: Option<Slot>,
+    pub(super) state: State,
+    pub(super) accepting: bool,
+    /// Since when its slot has no worker that holds it.
+    vacant: Option<Time>,
+    /// Since when new connections are steered away from it: its slot is not to be filled again.
+    pub(super) steered: Option<Time>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum State {
+    Binding {
+        asked: Vec<(WorkerId, Seq)>,
+    },
+    Bound {
+        sockname: Option<Sockname>,
+    },
+    /// The driver hands in what the kernel has completed.
+    Closing,
+    Closed,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Waiting<C> {
+    pub(super) connection: C,
+    pub(super) peer: Peer,
+    pub(super) refused_by: Vec<WorkerId>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Parked<C> {
+    pub(super) until: Time,
+    pub(super) waiting: Waiting<C>,
+}
+
+impl Socket {
+    pub(super) fn new(id: SocketId, slot: Option<Slot>, asker: (WorkerId, Seq)) -> Self {
+        let state = State::Binding { asked: vec![asker] };
+        Self { id, slot, state, accepting: false, vacant: None, steered: None }
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        matches!(self.state, State::Bound { .. })
+    }
+
+    pub(super) fn is_of(&self, slot: Slot) -> bool {
+        self.slot.is_none_or(|owner| owner == slot)
+    }
+
+    fn asked(&self) -> &[(WorkerId, Seq)] {
+        match &self.state {
+            State::Binding { asked } => asked,
+            State::Bound { .. } | State::Closing | State::Closed => &[],
+        }
+    }
+
+    /// No connection is to come any more.
+    fn close(&mut self) {
+        self.state = State::Closing;
+        self.accepting = false;
+    }
+
+    /// When its slot has been without a worker for long enough.
+    fn abandoned_at(&self) -> Option<Time> {
+        let vacant = self.vacant.filter(|_| self.is_bound())?;
+        Some(if self.steered.is_some() { vacant } else { vacant + VACANT_FOR })
+    }
+
+    /// When it may be closed for good.
+    fn done_at(&self) -> Option<Time> {
+        let (vacant, steered) = (self.vacant.filter(|_| self.is_bound())?, self.steered?);
+        Some(vacant.max(steered + STEERED_FOR))
+    }
+}
+
+impl<C> Listener<C> {
+    pub(super) fn socket(&self, id: SocketId) -> Option<&Socket> {
+        self.sockets.iter().find(|socket| socket.id == id)
+    }
+
+    pub(super) fn socket_mut(&mut self, id: SocketId) -> Option<&mut Socket> {
+        self.sockets.iter_mut().find(|socket| socket.id == id)
+    }
+
+    pub(super) fn is_datagram(&self) -> bool {
+        self.target.is_datagram()
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        self.sockets.iter().any(Socket::is_bound)
+    }
+
+    pub(super) fn sockname(&self) -> Option<&Sockname> {
+        self.sockets.iter().find_map(|socket| match &socket.state {
+            State::Bound { sockname } => sockname.as_ref(),
+            State::Binding { .. } | State::Closing | State::Closed => None,
+        })
+    }
+
+    /// Whether new connections have ended.
+    pub(super) fn is_closing(&self) -> bool {
+        self.sockets.iter().all(|socket| matches!(socket.state, State::Closing | State::Closed))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sockets.iter().all(|socket| matches!(socket.state, State::Closed))
+    }
+
+    /// Closes what is open, and says which sockets that were.
+    pub(super) fn close(&mut self) -> Vec<SocketId> {
+        let bound = self.sockets.iter_mut().filter(|socket| socket.is_bound());
+        bound.map(|socket| (socket.close(), socket.id).1).collect()
+    }
+
+    /// Whether the worker holds it or has asked for it.
+    pub(super) fn knows(&self, worker: WorkerId) -> bool {
+        let asked = |socket: &Socket| socket.asked().iter().any(|(asker, _)| *asker == worker);
+        self.holders.contains_key(&worker) || self.sockets.iter().any(asked)
+    }
+
+    /// Whether the worker was the last to close it.
+    pub(super) fn was_closed_by(&self, worker: WorkerId) -> bool {
+        self.idle.is_some_and(|(_, closer)| closer == Some(worker))
+    }
+
+    /// Whether this is what a worker means that says where it listens.
+    pub(super) fn is_listened_on(&self, query: &Query) -> bool {
+        let ours = |port: u16| self.sockname().is_none_or(|sockname| sockname.port == port);
+        match (&self.target, query.target()) {
+            (Target::Tcp { host, .. }, Some(Target::Tcp { host: other, port, .. })) => {
+                *host == other && ours(port)
+            }
+            (Target::Udp { host, .. }, Some(Target::Udp { host: other, port, .. })) => {
+                *host == other && ours(port)
+            }
+            (Target::Unix { path, .. }, Some(Target::Unix { path: other, .. })) => *path == other,
+            (Target::Fd(fd), Some(Target::Fd(other))) | (Target::UdpFd(fd), Some(Target::UdpFd(other))) => {
+                *fd == other
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds a holder; what everybody had refused has a new chance, and what this one refused before it
+    /// closed the address as well.
+    pub(super) fn join(&mut self, worker: WorkerId, load: Load) {
+        self.holders.insert(worker, load);
+        self.idle = None;
+        for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(load.slot)) {
+            socket.vacant = None;
+        }
+        self.schedule.added(worker, load);
+        self.pending.iter_mut().for_each(|waiting| waiting.refused_by.retain(|by| *by != worker));
+        self.revive();
+    }
+
+    /// Takes a worker out, whether it closed the address itself or is gone.
+    pub(super) fn leave(&mut self, now: Time, worker: WorkerId, closed_it: bool) {
+        for socket in &mut self.sockets {
+            if let State::Binding { asked } = &mut socket.state {
+                asked.retain(|(asker, _)| *asker != worker);
+            }
+        }
+        if let Some(Load { slot, .. }) = self.holders.remove(&worker) {
+            self.schedule.removed(worker);
+            self.vacate(now, slot);
+            if self.holders.is_empty() {
+                self.idle = Some((now, closed_it.then_some(worker)));
+                // Nobody is left who has refused it.
+                self.revive();
+            }
+        }
+    }
+
+    /// Sees whether anybody in the slot still holds its socket.
+    pub(super) fn vacate(&mut self, now: Time, slot: Slot) {
+        if !self.holders.values().any(|load| load.slot == slot) {
+            for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(slot)) {
+                socket.vacant = Some(now);
+            }
+        }
+    }
+
+    /// What a holder has to do has changed.
+    pub(super) fn change(&mut self, worker: WorkerId, change: impl FnOnce(&mut Load)) {
+        if let Some(load) = self.holders.get_mut(&worker) {
+            change(load);
+            self.schedule.changed(worker, *load);
+        }
+    }
+
+    /// Puts what everybody had refused back in the queue.
+    pub(super) fn revive(&mut self) {
+        for Parked { mut waiting, .. } in self.parked.drain(..).rev() {
+            waiting.refused_by.clear();
+            self.pending.push_front(waiting);
+        }
+    }
+
+    /// Whether so much waits that nobody may wait for one worker alone.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.pending.len() >= PENDING_LOW
+    }
+
+    /// Of which sockets accepting should change, and to what.
+    pub(super) fn accept_changes(&mut self, now: Time) -> Vec<(SocketId, bool)> {
+        let waiting = self.pending.len() + self.parked.len();
+        let (hands_over, held) = (self.hands_over, !self.holders.is_empty());
+        // What waits in a datagram socket can only be read by who has it.
+        let lends = !self.is_datagram();
+        let change = |socket: &mut Socket| {
+            let room = waiting < if socket.accepting { PENDING_HIGH } else { PENDING_LOW };
+            let ours = hands_over || (lends && socket.abandoned_at().is_some_and(|at| at <= now));
+            let wanted = ours && socket.is_bound() && held && room;
+            (wanted != socket.accepting).then(|| {
+                socket.accepting = wanted;
+                (socket.id, wanted)
+            })
+        };
+        self.sockets.iter_mut().filter_map(change).collect()
+    }
+
+    /// Closes the sockets of slots that are not to be filled again, and says which those are.
+    pub(super) fn close_steered(&mut self, now: Time) -> Vec<SocketId> {
+        let done = self.sockets.iter_mut().filter(|socket| socket.done_at().is_some_and(|at| at <= now));
+        done.map(|socket| (socket.close(), socket.id).1).collect()
+    }
+
+    /// When it wants to be looked at again.
+    pub(super) fn timeout(&self, replacements_due: bool) -> Option<Time> {
+        let parked = self.parked.front().map(|parked| parked.until);
+        let idle =
+            self.idle.filter(|_| self.is_bound() && !replacements_due).map(|(since, _)| since + IDLE_FOR);
+        // With no room for more its time will come with an answer.
+        let room = !self.is_datagram()
+            && !self.holders.is_empty()
+            && self.pending.len() + self.parked.len() < PENDING_LOW;
+        let abandoned =
+            self.sockets.iter().filter(|socket| room && !socket.accepting).filter_map(Socket::abandoned_at);
+        let done = self.sockets.iter().filter_map(Socket::done_at);
+        parked.into_iter().chain(idle).chain(abandoned).chain(done).min()
+    }
+}

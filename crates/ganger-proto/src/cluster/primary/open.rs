@@ -1,0 +1,76 @@
+//! How many connections each worker has open: what `least-conn` goes by.
+//!
+//! A worker of this project says how many it has closed; of the others a survey of the kernel's sockets tells which
+//! are still open.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Primary;
+use crate::{
+    Time, WorkerId,
+    cluster::{Peer, Policy},
+};
+
+/// What one worker has taken and not closed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Open {
+    /// Those that it will tell of when it closes them.
+    told: u32,
+    /// Those that a survey knows, by the kernel's number, and when they were taken.
+    surveyed: BTreeMap<u64, Time>,
+}
+
+impl Open {
+    pub(super) fn count(&self) -> u32 {
+        self.told.saturating_add(u32::try_from(self.surveyed.len()).unwrap_or(u32::MAX))
+    }
+
+    /// It says that it has closed so many.
+    pub(super) fn closed(&mut self, count: u32) {
+        self.told = self.told.saturating_sub(count);
+    }
+}
+
+impl<C> Primary<C> {
+    /// Whether there are connections whose end only a survey of the kernel's sockets would show. Its outcome is
+    /// [`Input::Surveyed`](crate::cluster::Input::Surveyed).
+    pub fn wants_survey(&self) -> bool {
+        self.policy == Policy::LeastConn
+            && self.workers.values().any(|worker| !worker.open.surveyed.is_empty())
+    }
+
+    /// A worker has taken a connection.
+    pub(super) fn opened(&mut self, now: Time, id: WorkerId, peer: Peer) {
+        if self.policy != Policy::LeastConn {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match peer.cookie {
+            _ if worker.capabilities.tells_closes => worker.open.told += 1,
+            Some(cookie) => drop(worker.open.surveyed.insert(cookie, now)),
+            // Nobody would ever see it end.
+            None => return,
+        }
+        self.show_open(id);
+    }
+
+    pub(super) fn handle_surveyed(&mut self, since: Time, open: &BTreeSet<u64>) {
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for id in ids {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
+            let before = worker.open.surveyed.len();
+            worker.open.surveyed.retain(|cookie, taken| *taken > since || open.contains(cookie));
+            if worker.open.surveyed.len() != before {
+                self.show_open(id);
+            }
+        }
+    }
+
+    /// Lets the schedules know.
+    pub(super) fn show_open(&mut self, id: WorkerId) {
+        let Some(open) = self.workers.get(&id).map(|worker| worker.open.count()) else { return };
+        self.change_load(id, |load| load.open = open);
+    }
+}
