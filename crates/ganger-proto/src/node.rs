@@ -94,10 +94,10 @@ pub struct NotJson {
     pub start: String,
 }
 
-/// Whether a line can only be a user's message, without parsing it: what is internal says `NODE_`, and
-/// can hide that only behind an escape.
+/// Whether a line can only be a user's message, without parsing it: what is internal is an object and says `NODE_`,
+/// which it can hide only behind an escape.
 pub fn is_plainly_user(line: &[u8]) -> bool {
-    memchr(b'\\', line).is_none() && INTERNAL.find(line).is_none()
+    line.first() == Some(&b'"') || memchr(b'\\', line).is_none() && INTERNAL.find(line).is_none()
 }
 
 /// Prepared once: that takes longer than to look through a short line.

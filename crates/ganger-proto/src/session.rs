@@ -53,7 +53,7 @@ pub struct Session<H> {
     arrived: VecDeque<H>,
     /// What is to be written, in order.
     out: VecDeque<Frame>,
-    /// How much of the first frame is written.
+    /// How much of the first frame is written, from its `start` on.
     written: usize,
     /// Unacknowledged handles, oldest first; the first `departed` of them have left.
     pending: VecDeque<Pending<H>>,
@@ -210,6 +210,8 @@ enum Phase {
 #[derive(Debug, Serialize, Deserialize)]
 struct Frame {
     bytes: Vec<u8>,
+    /// What stands before it is not written.
+    start: usize,
     /// The handle is the first of `pending` that has not departed.
     carries_handle: bool,
     /// How much of it is answers to the peer's handles.

@@ -40,7 +40,9 @@ pub use string::JsString;
 
 pub(crate) use heap::{ErrorItem, Heap, Item, Slot};
 pub(crate) use kind::flag_text;
-pub(crate) use number::{as_int32, to_text as number_text};
+pub(crate) use number::{MAX_SAFE, as_int32, to_text as number_text};
+pub(crate) use serialize::key_of;
+pub(crate) use string::array_index;
 
 /// A value and all that can be reached from it.
 ///

@@ -65,10 +65,10 @@ pub enum Unreadable {
     Json(#[from] ToJsonError),
 }
 
-/// Whether a payload can only be a user's message, without reading it: what is internal says `NODE_` in one of
-/// the two ways in which V8 writes text, and it has no third one that could hide it.
+/// Whether a payload can only be a user's message, without reading it: what is internal is an object and says `NODE_`
+/// in one of the two ways in which V8 writes text, and it has no third one that could hide it.
 pub fn is_plainly_user(payload: &[u8]) -> bool {
-    INTERNAL.find(payload).is_none() && INTERNAL_UTF16.find(payload).is_none()
+    v8::is_text_or_view(payload) || INTERNAL.find(payload).is_none() && INTERNAL_UTF16.find(payload).is_none()
 }
 
 static INTERNAL_UTF16: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"N\0O\0D\0E\0_\0"));

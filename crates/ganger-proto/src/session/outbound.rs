@@ -40,26 +40,32 @@ impl<H> Session<H> {
         if length < LONG || !fits || !at_once || self.phase != Phase::Connected {
             return self.send(&payload, attachment);
         }
-        if payload.serialization() != self.serialization() {
-            return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
-        }
-        let bytes = match payload {
-            Payload::Json(json) => {
+        match (payload, self.serialization()) {
+            (Payload::Json(json), Serialization::Json) => {
                 let mut bytes = json.into_bytes();
                 bytes.push(b'\n');
-                bytes
+                self.append_owned(bytes, 0);
             }
-            Payload::Advanced(mut bytes) => match frames::prefix(&bytes) {
-                Ok(prefix) => {
-                    bytes.splice(..0, prefix);
-                    bytes
-                }
-                Err(_) => return Err(SendError::new(SendErrorReason::Unspeakable, attachment)),
-            },
-        };
-        self.queued += bytes.len();
-        self.out.push_back(Frame { bytes, carries_handle: false, answers: 0 });
+            (Payload::Advanced(bytes), Serialization::Advanced) => {
+                let Ok(prefix) = frames::prefix(&bytes) else {
+                    return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
+                };
+                // Its length shares a write with its beginning; the rest stays where it is.
+                let beginning = self.room_for(prefix.len() + BEGINNING);
+                beginning.extend_from_slice(&prefix);
+                beginning.extend_from_slice(&bytes[..BEGINNING]);
+                self.queued += prefix.len() + BEGINNING;
+                self.append_owned(bytes, BEGINNING);
+            }
+            _ => return Err(SendError::new(SendErrorReason::Unspeakable, attachment)),
+        }
         Ok(self.flow())
+    }
+
+    /// A frame of what is there already, from `start` on.
+    fn append_owned(&mut self, bytes: Vec<u8>, start: usize) {
+        self.queued += bytes.len() - start;
+        self.out.push_back(Frame { bytes, start, carries_handle: false, answers: 0 });
     }
 
     /// Queues JSON, in whatever serialization the channel has: for the cluster's own messages.
@@ -99,7 +105,7 @@ impl<H> Session<H> {
         let frame = self.out.front()?;
         let handle = (frame.carries_handle && self.written == 0)
             .then(|| &self.pending[self.departed].attachment.handle);
-        Some(Transmit { bytes: &frame.bytes[self.written..], handle })
+        Some(Transmit { bytes: &frame.bytes[frame.start + self.written..], handle })
     }
 
     /// The first `count` bytes of the last [`Session::poll_transmit`] were written, its handle with them.
@@ -110,7 +116,7 @@ impl<H> Session<H> {
         }
         self.written += count;
         self.queued = self.queued.saturating_sub(count);
-        if self.written == frame.bytes.len() {
+        if frame.start + self.written == frame.bytes.len() {
             self.owed -= frame.answers;
             self.out.pop_front();
             self.written = 0;
@@ -177,7 +183,7 @@ impl<H> Session<H> {
             },
         }
         self.queued += bytes.len();
-        self.out.push_back(Frame { bytes, carries_handle: true, answers: 0 });
+        self.out.push_back(Frame { bytes, start: 0, carries_handle: true, answers: 0 });
         let message = (attachment.order == Order::Barrier).then(|| message.into());
         self.pending.push_back(Pending { attachment, message, retransmissions });
     }
@@ -187,18 +193,24 @@ impl<H> Session<H> {
         let framed = self.serialization() == Serialization::Advanced;
         let extra = if framed { 4 } else { 1 };
         self.queued += message.len() + extra;
-        let room = |frame: &Frame| !frame.carries_handle && frame.bytes.len() < HIGH_WATER_MARK;
-        if !self.out.back().is_some_and(room) {
-            let bytes = Vec::with_capacity(message.len() + extra);
-            self.out.push_back(Frame { bytes, carries_handle: false, answers: 0 });
-        }
-        let Some(Frame { bytes, .. }) = self.out.back_mut() else { return };
+        let bytes = self.room_for(message.len() + extra);
         if framed {
             append_framed(bytes, message);
         } else {
             bytes.extend_from_slice(message);
             bytes.push(b'\n');
         }
+    }
+
+    /// Where plain bytes go, at the end of what is to be written.
+    fn room_for(&mut self, length: usize) -> &mut Vec<u8> {
+        let room = |frame: &Frame| !frame.carries_handle && frame.bytes.len() < HIGH_WATER_MARK;
+        if !self.out.back().is_some_and(room) {
+            let bytes = Vec::with_capacity(length);
+            self.out.push_back(Frame { bytes, start: 0, carries_handle: false, answers: 0 });
+        }
+        let last = self.out.len() - 1;
+        &mut self.out[last].bytes
     }
 
     /// Answers a handle of the peer's; overtakes everything. What we have to say ourselves does not count: a peer may
@@ -223,6 +235,8 @@ impl<H> Session<H> {
 
 /// From this length on, in bytes, a copy costs more than a write of its own.
 const LONG: usize = 16 << 10;
+/// So much of a long payload is copied behind its length.
+const BEGINNING: usize = 4 << 10;
 
 fn append_framed(bytes: &mut Vec<u8>, payload: &[u8]) {
     // The limit of a session's queue is far below what a length can say.

@@ -109,7 +109,7 @@ impl Payload {
     pub fn of<T: Serialize + ?Sized>(serialization: Serialization, value: &T) -> Result<Self, WriteError> {
         Ok(match serialization {
             Serialization::Json => Self::Json(json::to_string(value)?),
-            Serialization::Advanced => Self::Advanced(v8::write(value::to_value(value)?.root())),
+            Serialization::Advanced => Self::Advanced(v8::to_bytes(value)?),
         })
     }
 

@@ -10,7 +10,7 @@ use serde::{
     },
 };
 
-use super::{Heap, Item, Slot, Value, ViewKind};
+use super::{Heap, Item, JsString, Ref, Slot, Value, ViewKind};
 
 /// A Rust value that cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -214,6 +214,19 @@ impl Heap {
     }
 }
 
+/// A key of an object: strings, and what has a text.
+pub(crate) fn key_of<T: Serialize + ?Sized>(key: &T) -> Result<JsString, ToValueError> {
+    let mut heap = Heap::default();
+    match key.serialize(&mut heap)? {
+        Slot::String(number) => Ok(heap.strings.swap_remove(number as usize)),
+        slot @ (Slot::Bool(_) | Slot::Number(_) | Slot::BigInt(_)) => {
+            let text = Ref::new(&heap, slot).to_text();
+            text.map(JsString::from).ok_or_else(|| ToValueError("a key out of range".into()))
+        }
+        _ => Err(ToValueError("a key has to be a string".into())),
+    }
+}
+
 /// An array that is being made.
 #[derive(Debug)]
 pub(crate) struct List<'a> {
@@ -306,15 +319,7 @@ impl SerializeMap for Members<'_> {
     type Error = ToValueError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), ToValueError> {
-        let slot = key.serialize(&mut *self.heap)?;
-        let key = match slot {
-            Slot::String(number) => number,
-            Slot::Bool(_) | Slot::Number(_) | Slot::BigInt(_) => {
-                let text = super::Ref::new(self.heap, slot).to_text();
-                self.heap.add_string(text.ok_or_else(|| ToValueError("a key out of range".into()))?)
-            }
-            _ => return Err(ToValueError("a key has to be a string".into())),
-        };
+        let key = self.heap.add_string(key_of(key)?);
         self.slots.push(Slot::String(key));
         Ok(())
     }

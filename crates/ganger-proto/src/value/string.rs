@@ -54,13 +54,17 @@ impl JsString {
         }
     }
 
-    /// The number that this is as a property's key, if it is an array index: `"7"`, but not `"07"`.
+    /// [`array_index`].
     pub(crate) fn as_index(&self) -> Option<u32> {
-        let text = self.as_str()?;
-        let digits = matches!(text.as_bytes(), [b'0'] | [b'1'..=b'9', ..]) && text.len() <= 10;
-        let index = digits.then(|| text.parse::<u32>().ok())??;
-        (index != u32::MAX).then_some(index)
+        self.as_str().and_then(array_index)
     }
+}
+
+/// The number that a property's key is, if it is an array index: `"7"`, but not `"07"`.
+pub(crate) fn array_index(text: &str) -> Option<u32> {
+    let digits = matches!(text.as_bytes(), [b'0'] | [b'1'..=b'9', ..]) && text.len() <= 10;
+    let index = digits.then(|| text.parse::<u32>().ok())??;
+    (index != u32::MAX).then_some(index)
 }
 
 impl From<&str> for JsString {

@@ -10,14 +10,17 @@
 //! length at every level.
 
 mod read;
+mod serialize;
 mod tag;
 mod write;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use crate::value::{self, FromValueError, ToValueError};
+use crate::value::{self, FromValueError};
 
+pub(crate) use read::is_text_or_view;
 pub use read::{ReadError, Wrong, read, read_up_to};
+pub use serialize::to_bytes;
 pub use write::write;
 
 /// The version that is written, and the newest that is read. The oldest is 13.
@@ -32,12 +35,6 @@ pub enum FromBytesError {
     /// It is another value.
     #[error(transparent)]
     Value(#[from] FromValueError),
-}
-
-/// Writes whatever serde knows as [`to_value`](value::to_value) says: that first, because V8 writes an array of
-/// numbers otherwise if one of them is no integer of 32 bits, and the keys of an object in another order.
-pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, ToValueError> {
-    value::to_value(value).map(|value| write(value.root()))
 }
 
 /// Reads whatever serde knows as [`from_value`](value::from_value) says.

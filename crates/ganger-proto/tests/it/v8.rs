@@ -11,6 +11,7 @@ use ganger_proto::{
 
 mod golden;
 mod random;
+mod serde;
 
 /// What Node wrote, by name: payloads, without their length. `~` marks those that are written otherwise.
 fn golden() -> Vec<(&'static str, Vec<u8>)> {

@@ -102,6 +102,19 @@ pub fn read_up_to(payload: &[u8], values: usize) -> Result<Value, ReadError> {
     }
 }
 
+/// Whether a payload begins as a string or one of Node's views does, none of which has properties. It may still turn out
+/// to be no value.
+pub(crate) fn is_text_or_view(payload: &[u8]) -> bool {
+    let mut input = Input::new(payload);
+    input.byte() == Ok(tag::VERSION)
+        && input.varint().is_ok()
+        && match input.tag() {
+            Ok(tag::LATIN1 | tag::UTF8 | tag::UTF16) => true,
+            Ok(tag::HOST) => input.varint() == Ok(tag::HOST_VIEW),
+            _ => false,
+        }
+}
+
 /// How many keys are remembered, to be kept once.
 const KEYS: usize = 64;
 

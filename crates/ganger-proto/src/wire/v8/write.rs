@@ -4,7 +4,7 @@ mod output;
 
 use std::borrow::Cow;
 
-use output::Output;
+pub(super) use output::Output;
 
 use super::{VERSION, tag};
 use crate::value::{ErrorItem, Heap, Item, Ref, Slot, as_int32};
@@ -133,9 +133,7 @@ impl<'a> Writer<'a> {
             Item::Resizable { bytes, max } => {
                 out.tag(tag::RESIZABLE).length(bytes.len()).varint(*max).raw(bytes)
             }
-            Item::View { kind, bytes } => {
-                out.tag(tag::HOST).varint(tag::HOST_VIEW).varint(*kind as u32).bytes(bytes)
-            }
+            Item::View { kind, bytes } => out.view(*kind, bytes),
             Item::Window { kind, offset, length, flags, .. } => out
                 .tag(tag::WINDOW)
                 .tag(tag::window_tag(*kind))
