@@ -4,8 +4,8 @@
 
 mod bind;
 mod steer;
+mod tcp;
 mod unix;
-mod untouched;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -21,8 +21,8 @@ use rustix::net::{
 
 pub use bind::{ReusePort, TcpBind, UdpBind, bind_tcp, bind_udp, listen};
 pub use steer::steer;
+pub use tcp::untouched;
 pub use unix::{SocketFile, UnixMode, listen_unix};
-pub use untouched::untouched;
 
 /// A connected pair for a channel: ours first, non-blocking, then the child's, blocking. Both are close-on-exec
 /// Unix stream sockets with buffers of 64 KiB, as libuv makes them (`uv_socketpair` and
@@ -162,13 +162,17 @@ pub enum Kind {
     Other,
 }
 
-/// Tells what a descriptor is, by `SO_DOMAIN`, `SO_TYPE` and `SO_ACCEPTCONN`. A socket that is bound and does
+/// Tells what a descriptor is, by `TCP_INFO`, or by `SO_DOMAIN`, `SO_TYPE` and `SO_ACCEPTCONN`. A socket that is bound and does
 /// not listen yet counts as a stream: the kernel knows no other difference.
 ///
 /// # Errors
 /// Those of `getsockopt`; `ENOTSOCK` is the answer [`Kind::Other`].
 pub fn kind(fd: impl AsFd) -> io::Result<Kind> {
     let fd = fd.as_fd();
+    // What is sent most is told by one question.
+    if let Some(listens) = tcp::listens(fd) {
+        return Ok(if listens { Kind::TcpListener } else { Kind::TcpStream });
+    }
     let domain = match sockopt::socket_domain(fd) {
         Ok(domain) => domain,
         Err(Errno::NOTSOCK) => return Ok(Kind::Other),
@@ -311,6 +315,29 @@ mod tests {
         drop(ours);
         let broken = send(theirs.as_fd(), b"x", None).unwrap_err();
         assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_raises_no_signal() {
+        let path = concat!(module_path!(), "::a_peer_that_is_gone_raises_no_signal");
+        fixture::own_process(path, || {
+            // What ends a process that does not, as every Rust program does, ignore it.
+            // SAFETY: two integers in, one out; nobody else in this process minds.
+            assert_ne!(unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) }, libc::SIG_ERR);
+            let check = |sent: io::Result<()>| assert_eq!(sent.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            let handle = File::open("/dev/null").unwrap();
+            // The parent's end, then the child's.
+            for parents in [true, false] {
+                let (ours, theirs) = channel_pair().unwrap();
+                let (end, other) = if parents { (ours, theirs) } else { (theirs, ours) };
+                drop(other);
+                check(send(end.as_fd(), b"message", None).map(drop));
+                check(send(end.as_fd(), b"message", Some(handle.as_fd())).map(drop));
+            }
+            let (end, other) = lane_pair().unwrap();
+            drop(other);
+            check(send_packet(end.as_fd(), b"packet", &[handle.as_fd()]));
+        });
     }
 
     #[test]

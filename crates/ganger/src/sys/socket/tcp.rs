@@ -1,4 +1,4 @@
-//! Whether a connection was used by anybody since it was accepted.
+//! What the kernel tells of a TCP socket: whether it listens, whether anybody has used it since it was accepted.
 
 use std::io;
 use std::mem::{MaybeUninit, offset_of, size_of};
@@ -83,9 +83,22 @@ fn tcp_info(stream: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     Ok(unsafe { info.assume_init() })
 }
 
+/// Whether a TCP socket listens; none for any other descriptor.
+pub(super) fn listens(fd: BorrowedFd<'_>) -> Option<bool> {
+    let mut state = 0u8;
+    let mut length = size_of::<u8>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `state`, which is that long.
+    let result = unsafe {
+        let to = (&raw mut state).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &mut length)
+    };
+    (result == 0 && length == 1).then_some(state == LISTEN)
+}
+
 /// The kernel's `enum` of `net/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
 const CLOSE_WAIT: u8 = 8;
+const LISTEN: u8 = 10;
 
 /// A peer that sends faster than we can ask is given up on after so many questions.
 const ATTEMPTS: u32 = 16;
