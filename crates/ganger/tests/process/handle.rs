@@ -3,6 +3,7 @@
 
 pub(crate) mod listen_fd;
 pub(crate) mod part;
+mod reuseport;
 mod socket_list;
 mod under_node;
 
@@ -41,6 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for (name, script) in under_node::SCRIPTS {
         trials.extend(rows_under_node(name, script));
     }
+    trials.extend(reuseport::trials());
     trials.extend(socket_list::trials());
     trials.extend(listen_fd::trials());
     trials

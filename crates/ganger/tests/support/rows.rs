@@ -34,6 +34,15 @@ impl fmt::Display for Kid {
 
 /// The test of a row with Rust above and everybody below.
 pub(crate) fn rows<F: Future<Output = ()> + 'static>(name: &str, test: fn(Kid) -> F) -> Vec<Trial> {
+    rows_of(Kid::all(), name, test)
+}
+
+/// The same, with only these below.
+pub(crate) fn rows_of<F: Future<Output = ()> + 'static>(
+    kids: impl Iterator<Item = Kid>,
+    name: &str,
+    test: fn(Kid) -> F,
+) -> Vec<Trial> {
     let trial = |kid: Kid| {
         let feature = name.to_owned();
         Trial::test(format!("{name} with {kid}"), move || {
@@ -44,7 +53,7 @@ pub(crate) fn rows<F: Future<Output = ()> + 'static>(name: &str, test: fn(Kid) -
             Ok(())
         })
     };
-    Kid::all().map(trial).collect()
+    kids.map(trial).collect()
 }
 
 /// The test of a row with Node above and Rust below. The script finds what `prelude` has, the path of this program

@@ -92,6 +92,20 @@ pub(crate) const PARTS: &[(&str, &str)] = &[
          server.on('connection', () => process.send('accepted'));",
     ),
     (
+        "share a port",
+        "let leave;
+         process.on('message', (message) => {
+           if (message === 'leave') return leave(() => process.disconnect());
+           const [what, port] = message;
+           const host = '127.0.0.1';
+           const shared = what === 'net'
+             ? require('net').createServer().listen({ port, host, reusePort: true })
+             : require('dgram').createSocket({ type: 'udp4', reusePort: true }).bind(port, host);
+           shared.on('listening', () => process.send(shared.address().port));
+           leave = (then) => shared.close(then);
+         });",
+    ),
+    (
         "serve on descriptor 3",
         "const server = require('http').createServer((request, response) => response.end('hello from child'));
          server.listen({ fd: 3 }, () => process.send('listening'));
@@ -102,6 +116,14 @@ pub(crate) const PARTS: &[(&str, &str)] = &[
 /// The same, in Rust.
 pub(crate) async fn act(part: &str, mut parent: Channel) {
     match part {
+        "share a port" => {
+            let (asked, _) = taken(&mut parent).await;
+            let (what, port): (String, u16) = serde_json::from_value(asked).unwrap();
+            let (socket, port) = super::reuseport::listen_on(&what, port);
+            parent.send(&port).unwrap();
+            assert_eq!(taken(&mut parent).await.0, "leave");
+            drop(socket);
+        }
         "serve and report" => {
             let listener: TcpListener = socket(&mut parent, &json!("server")).await;
             parent.send("ready").unwrap();
