@@ -380,10 +380,15 @@ impl State {
     /// The socket that came with a message, with a lease if somebody counts it.
     fn restore(&self, kind: HandleKind, fd: OwnedFd) -> Option<Handle> {
         // What is no socket cannot have been meant.
-        let handle = Handle::try_from(fd).ok();
-        let HandleKind::NetSocket { key: Some(server) } = kind else { return handle };
-        let lease = Borrowed { server: server.clone(), channel: self.own.clone() };
-        handle.map(|handle| handle.lent_by(server, Box::new(lease)))
+        let handle = Handle::try_from(fd).ok()?;
+        Some(match kind {
+            HandleKind::NetNative | HandleKind::DgramNative => handle.native(),
+            HandleKind::NetSocket { key: Some(server) } => {
+                let lease = Borrowed { server: server.clone(), channel: self.own.clone() };
+                handle.lent_by(server, Box::new(lease))
+            }
+            _ => handle,
+        })
     }
 
     /// Lets what waits be written when there is a moment.

@@ -20,6 +20,8 @@ pub use lent::Lent;
 pub struct Handle {
     fd: OwnedFd,
     kind: Kind,
+    /// It travels as the raw handle that it is, and not as an object of Node's.
+    native: bool,
     /// The server that accepted it, where its sockets are counted.
     server: Option<String>,
     /// Who lent it to us learns when this is dropped.
@@ -30,6 +32,10 @@ pub struct Handle {
 pub(crate) trait Lease: fmt::Debug + Send + Sync {}
 
 impl Handle {
+    fn new(fd: OwnedFd, kind: Kind) -> Self {
+        Self { fd, kind, native: false, server: None, lease: None }
+    }
+
     /// What kind of socket it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -40,7 +46,22 @@ impl Handle {
     /// # Errors
     /// `EMFILE`.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()?, kind: self.kind, server: self.server.clone(), lease: None })
+        let copy = Self::new(self.fd.try_clone()?, self.kind);
+        Ok(Self { native: self.native, server: self.server.clone(), ..copy })
+    }
+
+    /// To be sent as Node's `net.Native` or `dgram.Native`: a Node gets the raw handle, for `net.Server`'s `listen(handle)` or
+    /// `dgram.Socket`'s `bind(handle)`, and not a server or socket that is running already. Between two ends of ours
+    /// nothing is different.
+    #[must_use]
+    pub fn native(mut self) -> Self {
+        self.native = true;
+        self
+    }
+
+    /// Whether it came, or is to be sent, as a [raw handle](Handle::native).
+    pub fn is_native(&self) -> bool {
+        self.native
     }
 
     /// The label of the server that accepted this connection: in Node `addressType:address:port` as it was asked to
@@ -110,7 +131,7 @@ impl TryFrom<OwnedFd> for Handle {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "only sockets can be sent as handles"));
         }
         fd::set_nonblocking(&fd)?;
-        Ok(Self { fd, kind, server: None, lease: None })
+        Ok(Self::new(fd, kind))
     }
 }
 
@@ -122,7 +143,7 @@ macro_rules! conversions {
                 let fd = OwnedFd::from(socket);
                 // Cannot fail on a socket that is open.
                 let _ = fd::set_nonblocking(&fd);
-                Self { fd, kind: $kind, server: None, lease: None }
+                Self::new(fd, $kind)
             }
         }
 

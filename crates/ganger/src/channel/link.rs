@@ -173,9 +173,14 @@ fn told(sent: Result<Flow, session::SendError<OwnedFd>>) -> Result<bool, SendErr
 }
 
 /// What a Node makes of a handle: its own `net.Server`, `net.Socket` or `dgram.Socket`, as if a Node had sent
-/// it (`handleConversion` in `lib/internal/child_process.js`). None for what it has no object for.
+/// it (`handleConversion` in `lib/internal/child_process.js`), unless it is to have the raw one. None for what it has no
+/// object for.
 fn wire_kind(handle: &Handle) -> Option<HandleKind> {
     Some(match handle.kind() {
+        Kind::Udp if handle.is_native() => HandleKind::DgramNative,
+        Kind::TcpListener | Kind::UnixListener | Kind::TcpStream | Kind::UnixStream if handle.is_native() => {
+            HandleKind::NetNative
+        }
         Kind::TcpListener | Kind::UnixListener => HandleKind::NetServer,
         Kind::TcpStream | Kind::UnixStream => HandleKind::NetSocket { key: handle.server().map(Into::into) },
         Kind::Udp => {

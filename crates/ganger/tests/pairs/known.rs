@@ -1,10 +1,10 @@
 //! What is known not to work, and why.
 
-use Verdict::{Fails, None, Works};
+use Verdict::{Fails, Works};
 
 use crate::pair::{
     Cell,
-    Peer::{self, Bun, Deno, Node, Rust},
+    Peer::{self, Bun, Deno},
 };
 
 /// What is expected of a cell.
@@ -13,8 +13,6 @@ pub(crate) enum Verdict {
     Works,
     /// It does not, because of the other side.
     Fails(&'static str),
-    /// There is nothing to be tried.
-    None(&'static str),
 }
 
 /// Cells that have a reason in common.
@@ -25,26 +23,31 @@ struct Known {
     verdict: Verdict,
 }
 
-const KNOWN: [Known; 12] = [
+const KNOWN: [Known; 13] = [
     Known {
-        features: &["native"],
-        between: |parent, _| parent == Rust,
-        verdict: None("Each of Rust's sockets is one that Node has an object for, and is sent as that."),
-    },
-    Known {
-        features: &["native"],
+        features: &["native", "dgram-native"],
         between: |parent, _| parent == Bun,
         verdict: Fails("Bun sends no raw handles (`ERR_INVALID_HANDLE_TYPE`)."),
     },
     Known {
         features: &["native"],
-        between: |parent, child| matches!(parent, Node(_)) && child == Bun,
-        verdict: Fails("Bun ends when it gets a raw handle."),
+        between: |_, child| child == Bun,
+        verdict: Fails("Bun ends when it gets a raw handle of a stream or server."),
     },
     Known {
         features: &["native"],
-        between: |parent, child| matches!(parent, Node(_)) && child == Deno,
+        between: |parent, child| parent != Deno && child == Deno,
         verdict: Fails("Deno accepts nothing on a raw handle that Deno has not sent."),
+    },
+    Known {
+        features: &["dgram-native"],
+        between: |parent, _| parent == Deno,
+        verdict: Fails("Deno sends no raw handles of datagram sockets (`ERR_INVALID_HANDLE_TYPE`)."),
+    },
+    Known {
+        features: &["dgram-native"],
+        between: |_, child| child == Deno,
+        verdict: Fails("Deno drops a raw handle of a datagram socket: the message comes without it."),
     },
     Known {
         features: &["advanced"],

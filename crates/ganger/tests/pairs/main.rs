@@ -27,7 +27,7 @@ fn main() {
         return rust::play(&part);
     }
     let cells: &'static [Cell] = Cell::all().leak();
-    let mut trials: Vec<Trial> = cells.iter().filter_map(Cell::trial).collect();
+    let mut trials: Vec<Trial> = cells.iter().map(Cell::trial).collect();
     trials.push(Trial::test("docs/interop.md says what was seen", || page::check(cells)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

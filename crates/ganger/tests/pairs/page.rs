@@ -94,7 +94,6 @@ fn shown(cell: &Cell, reasons: &mut Vec<&'static str>) -> String {
         }) + 1
     };
     match (cell.verdict(), cell.seen()) {
-        (Verdict::None(reason), _) => format!("– <sup>{}</sup>", number(reason)),
         (Verdict::Fails(reason), Err(_)) => format!("no <sup>{}</sup>", number(reason)),
         (_, Ok(())) => "yes".into(),
         (Verdict::Works, Err(_)) => "NO".into(),

@@ -151,6 +151,31 @@ const takeSocket = async (line) => {
   socket.end('pong');
 };
 
+const giveDatagrams = (open = (socket) => socket) => async (line) => {
+  const socket = dgram.createSocket('udp4');
+  socket.bind(0, HOST);
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  await line.say('socket', open(socket));
+  await line.hear('got');
+  socket.close();
+  const client = dgram.createSocket('udp4');
+  client.send('ping', port, HOST);
+  const [answer] = await once(client, 'message');
+  assert.strictEqual(String(answer), 'pong');
+  client.close();
+};
+
+const takeDatagrams = (open = (socket) => socket) => async (line) => {
+  const socket = open(await line.hear('socket'));
+  const message = once(socket, 'message');
+  await line.say('got');
+  const [text, { port, address }] = await message;
+  assert.strictEqual(String(text), 'ping');
+  await new Promise((resolve) => socket.send('pong', port, address, resolve));
+  socket.close();
+};
+
 const count = async (line, server) => {
   const counted = new Promise((resolve, reject) => {
     server.getConnections((error, count) => (error ? reject(error) : resolve(count)));
@@ -387,30 +412,17 @@ const features = {
       return listen(handle);
     }),
   },
-  dgram: {
-    parent: async (line) => {
-      const socket = dgram.createSocket('udp4');
-      socket.bind(0, HOST);
-      await once(socket, 'listening');
-      const { port } = socket.address();
-      await line.say('socket', socket);
-      await line.hear('got');
-      socket.close();
-      const client = dgram.createSocket('udp4');
-      client.send('ping', port, HOST);
-      const [answer] = await once(client, 'message');
-      assert.strictEqual(String(answer), 'pong');
-      client.close();
-    },
-    child: async (line) => {
-      const socket = await line.hear('socket');
-      const message = once(socket, 'message');
-      await line.say('got');
-      const [text, { port, address }] = await message;
-      assert.strictEqual(String(text), 'ping');
-      await new Promise((resolve) => socket.send('pong', port, address, resolve));
-      socket.close();
-    },
+  dgram: { parent: giveDatagrams(), child: takeDatagrams() },
+  'dgram-native': {
+    parent: giveDatagrams((socket) => {
+      // Node has no other way to it.
+      const state = Object.getOwnPropertySymbols(socket).find((symbol) => socket[symbol]?.handle);
+      return socket[state].handle;
+    }),
+    child: takeDatagrams((handle) => {
+      assert(handle && !(handle instanceof dgram.Socket), 'no raw handle');
+      return dgram.createSocket('udp4').bind(handle);
+    }),
   },
   count: { parent: own, child: hold },
   'count-by-child': { parent: hold, child: own },

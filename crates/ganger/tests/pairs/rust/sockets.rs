@@ -17,10 +17,11 @@ const ANYWHERE: &str = "127.0.0.1:0";
 pub(super) async fn act(feature: &str, side: Side, line: &mut Line) {
     let gives = (side == Side::Parent) != feature.ends_with("-to-parent");
     match feature {
-        "server" | "server-to-parent" if gives => {
+        "server" | "server-to-parent" | "native" if gives => {
             let listener = TcpListener::bind(ANYWHERE).await.unwrap();
             let address = listener.local_addr().unwrap();
-            line.give("server", listener);
+            let handle = Handle::try_from(listener).unwrap();
+            line.give("server", if feature == "native" { handle.native() } else { handle });
             line.hear("serving").await;
             for _ in 0..3 {
                 assert_eq!(read(TcpStream::connect(address).await.unwrap()).await, "taker");
@@ -44,8 +45,9 @@ pub(super) async fn act(feature: &str, side: Side, line: &mut Line) {
         // A raw handle is a listener here as well.
         "server" | "server-to-parent" | "native" => {
             let (message, handle) = line.take().await.unwrap();
-            assert_eq!(message, "server");
-            serve(line, handle.unwrap()).await;
+            let handle = handle.unwrap();
+            assert_eq!((message, handle.is_native()), ("server".into(), feature == "native"));
+            serve(line, handle).await;
         }
         "unix-server" if gives => {
             let path = path();
@@ -119,10 +121,11 @@ pub(super) async fn act(feature: &str, side: Side, line: &mut Line) {
             hear(&mut socket, "early").await;
             end(socket, "late").await;
         }
-        "dgram" if gives => {
+        "dgram" | "dgram-native" if gives => {
             let socket = UdpSocket::bind(ANYWHERE).await.unwrap();
             let address = socket.local_addr().unwrap();
-            line.give("socket", socket);
+            let handle = Handle::try_from(socket).unwrap();
+            line.give("socket", if feature == "dgram" { handle } else { handle.native() });
             line.hear("got").await;
             let client = UdpSocket::bind(ANYWHERE).await.unwrap();
             client.send_to(b"ping", address).await.unwrap();
@@ -130,7 +133,7 @@ pub(super) async fn act(feature: &str, side: Side, line: &mut Line) {
             let (count, from) = client.recv_from(&mut answer).await.unwrap();
             assert_eq!((&answer[..count], from), (b"pong".as_slice(), address));
         }
-        "dgram" => {
+        "dgram" | "dgram-native" => {
             let socket: UdpSocket = line.hear_with("socket").await;
             line.say("got");
             let mut text = [0; 8];

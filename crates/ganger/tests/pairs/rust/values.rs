@@ -82,7 +82,7 @@ pub(super) async fn advanced(line: &mut Line) {
         ("nothing", Value::undefined()),
         ("date", Value::date(1e12)),
     ]);
-    let circle = Payload::Advanced(CIRCLE.to_vec());
+    let circle = Payload::advanced(CIRCLE);
     assert_eq!(circle.serialization(), Serialization::Advanced);
     // Each side says its own, and gives back the other's.
     line.0.send_value(&ours, None).unwrap();
