@@ -66,7 +66,7 @@ pub enum Heard {
     /// No letter.
     Message,
     /// A letter, and who gets it.
-    Letter(Dispatch),
+    Letter(Box<Dispatch>),
     /// Meant as a letter, but nobody can get it.
     Refused(Refusal),
 }
@@ -215,7 +215,7 @@ impl Messenger {
             () => self.dispatch(from, envelope.to, envelope.letter),
         };
         match sent {
-            Ok(dispatch) => Heard::Letter(dispatch),
+            Ok(dispatch) => Heard::Letter(dispatch.into()),
             Err(refusal) => Heard::Refused(refusal),
         }
     }

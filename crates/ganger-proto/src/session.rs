@@ -27,6 +27,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 pub use fault::Fault;
+pub(crate) use payload::Form;
 pub use payload::{ParseError, Payload, Serialization, WriteError};
 
 use crate::{
@@ -78,11 +79,14 @@ pub struct Limits {
     /// Whether a user's message is checked to be a value before it is handed on. Off, nothing is parsed
     /// until somebody looks; a primary that guards others has it on. Default: off.
     pub validate: bool,
+    /// The most bytes of messages that are kept for later while their receiver waits for something else. Default: 64 MiB.
+    pub unread: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { line: json::DEFAULT_LIMIT, queue: json::DEFAULT_LIMIT, validate: false }
+        let most = json::DEFAULT_LIMIT;
+        Self { line: most, queue: most, validate: false, unread: most }
     }
 }
 
@@ -275,6 +279,11 @@ impl<H> Session<H> {
     /// Whether all that was sent is written; what waits behind a handle is not.
     pub fn is_flushed(&self) -> bool {
         self.out.is_empty() && self.held.is_empty()
+    }
+
+    /// What it takes from its peer and its owner.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// How many bytes wait to be written, those behind a handle included.

@@ -6,6 +6,7 @@ mod lane;
 mod lent;
 mod link;
 mod message;
+mod unread;
 
 use std::{
     collections::VecDeque,
@@ -19,7 +20,7 @@ use std::{
 use ganger_proto::{
     Payload, Serialization, Value,
     node::{HandleKind, LentMessage},
-    session::{Event, Limits},
+    session::Event,
 };
 use serde::Serialize;
 use tokio::{
@@ -29,13 +30,15 @@ use tokio::{
 
 use crate::{handle::Handle, sys::watch::watch};
 
-pub use ganger_proto::session::{Fault, ParseError, SendErrorReason, WriteError};
+pub use ganger_proto::session::{Fault, Limits, ParseError, SendErrorReason, WriteError};
 pub use lane::{DESCRIPTORS, Lane};
-pub use lent::ClosedBeforeReply;
+pub use lent::NoReply;
 pub use message::{Message, Received, SendError};
+pub use unread::Unread;
 
 use flusher::Flusher;
 use lent::Borrowed;
+use unread::Backlog;
 
 pub(crate) use lane::{LaneLink, Moved};
 pub(crate) use link::{Flushed, Link, READ_SIZE, attachment};
@@ -71,7 +74,7 @@ struct State {
     /// Who writes what waits, once something did.
     flusher: Option<Flusher>,
     /// What was heard and not told yet.
-    received: VecDeque<Received>,
+    received: Backlog,
     /// Answers about sockets that were lent.
     answers: VecDeque<LentMessage>,
     /// Where this is, for the flusher and for those who hold sockets of the peer's.
@@ -109,7 +112,7 @@ impl Channel {
                 socket,
                 writable: Weak::new(),
                 flusher: None,
-                received: VecDeque::new(),
+                received: Backlog::default(),
                 answers: VecDeque::new(),
                 own: own.clone(),
             };
@@ -172,7 +175,7 @@ impl Channel {
     }
 
     /// Queues what was received elsewhere, as it is. What was written in the other serialization is refused, and what is
-    /// no value at all, which a Node would die of.
+    /// no value at all, which a Node would die of: it is [looked at](Payload::check) once, unless it was parsed before.
     ///
     /// # Errors
     /// [`SendError`].
@@ -205,10 +208,12 @@ impl Channel {
     }
 
     /// Waits until all that was sent is with the kernel: when Node would call `send`'s callback. What waits behind a
-    /// handle goes out when the handle is acknowledged, so this may take as long as the peer does.
+    /// handle goes out when the handle is acknowledged, so this may take as long as the peer does. Messages that come
+    /// meanwhile are kept for [`Channel::recv`], up to [a limit](Limits::unread).
     ///
     /// # Errors
-    /// `BrokenPipe` if the channel ends before.
+    /// `BrokenPipe` if the channel ends before; [`Unread`], as an [`io::Error`], if more messages come than are kept: receive
+    /// some, and flush again.
     pub async fn flush(&mut self) -> io::Result<()> {
         loop {
             let flushed = {
@@ -221,6 +226,7 @@ impl Channel {
                 if flushed == Flushed::Broken || state.link.session.wants_close() {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
+                state.room_to_hear()?;
                 flushed
             };
             if !self.progress(flushed).await {
@@ -318,14 +324,14 @@ impl Shared {
 impl State {
     /// What is to be told next: `Ready(None)` is the end.
     fn next(&mut self) -> Poll<Option<Received>> {
-        if let Some(received) = self.received.pop_front() {
+        if let Some(received) = self.received.take() {
             return Poll::Ready(Some(received));
         }
         while let Some(event) = self.link.session.poll_event() {
             if let Some(received) = self.sort(event) {
                 return Poll::Ready(Some(received));
             }
-            if let Some(received) = self.received.pop_front() {
+            if let Some(received) = self.received.take() {
                 return Poll::Ready(Some(received));
             }
         }
@@ -339,9 +345,15 @@ impl State {
     /// Keeps all that the session has to say, for who waits for something else.
     fn hear(&mut self) {
         while let Some(event) = self.link.session.poll_event() {
-            let received = self.sort(event);
-            self.received.extend(received);
+            if let Some(received) = self.sort(event) {
+                self.received.keep(received);
+            }
         }
+    }
+
+    /// Whether more may be read by who waits for something else than messages.
+    fn room_to_hear(&self) -> Result<(), Unread> {
+        self.received.within(self.link.session.limits().unread)
     }
 
     /// Whether nothing more will be heard.
@@ -369,7 +381,7 @@ impl State {
             Event::Disconnected => {
                 let left = self.link.session.take_undelivered();
                 let handles = left.filter_map(|(_, fd)| Handle::try_from(fd).ok());
-                self.received.extend(handles.map(Received::Undelivered));
+                handles.map(Received::Undelivered).for_each(|handle| self.received.keep(handle));
                 None
             }
             // The cluster's business is not ours; a delivered handle is closed by being dropped.

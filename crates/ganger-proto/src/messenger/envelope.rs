@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::{LONGEST_ACTION, Refusal, To, UNDELIVERED};
 use crate::{
     Payload, Serialization, Slot, Value, WorkerId,
-    session::ParseError,
+    session::{Form, ParseError},
     value::{self, Ref},
     wire::v8,
 };
@@ -61,22 +61,22 @@ pub struct Letter {
 impl Letter {
     /// A message, if it is a letter that the messenger has delivered.
     pub fn read(message: &Payload) -> Option<Self> {
-        match message {
-            Payload::Json(json) => {
+        match message.form() {
+            Form::Json(json) => {
                 let fields = Fields::of(json)?;
                 Some(Self {
                     action: serde_json::from_str(fields.action?.get()).ok()?,
-                    data: Payload::Json(fields.data.map(|data| data.get().to_owned()).unwrap_or_default()),
+                    data: Payload::json(fields.data.map_or("", RawValue::get)).known(),
                     from: serde_json::from_str(fields.from?.get()).ok()?,
                 })
             }
-            Payload::Advanced(bytes) => {
+            Form::Advanced(bytes) => {
                 let value = v8::read(bytes).ok()?;
                 let root = value.root();
                 root.entries()?;
                 Some(Self {
                     action: root.get("action")?.as_str()?.to_owned(),
-                    data: Payload::Advanced(root.get("data").map(v8::write).unwrap_or_default()),
+                    data: Payload::advanced(root.get("data").map(v8::write).unwrap_or_default()).known(),
                     from: root.get("from")?.deserialize().ok()?,
                 })
             }
@@ -89,7 +89,9 @@ impl Letter {
     /// If it is of another type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ParseError> {
         match &self.data {
-            Payload::Json(json) if json.is_empty() => Payload::Json("null".into()).parse(),
+            data if data.serialization() == Serialization::Json && data.is_empty() => {
+                Payload::json("null").parse()
+            }
             data => data.parse(),
         }
     }
@@ -116,17 +118,17 @@ pub(super) struct Envelope {
 impl Envelope {
     /// A message, if it is meant as a letter: an object that says both `to` and `action`.
     pub(super) fn open(message: &Payload) -> Option<Result<Self, Refusal>> {
-        match message {
-            Payload::Json(json) => {
+        match message.form() {
+            Form::Json(json) => {
                 let Fields { to: Some(to), action: Some(action), data, .. } = Fields::of(json)? else {
                     return None;
                 };
                 let to = serde_json::from_str(to.get()).map_err(|_| Refusal::Address);
                 let action = serde_json::from_str(action.get()).map_err(|_| Refusal::Action);
                 let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
-                Some(Self::checked(to, action, || Carried::Payload(Payload::Json(data))))
+                Some(Self::checked(to, action, || Carried::Payload(Payload::json(data).known())))
             }
-            Payload::Advanced(bytes) => {
+            Form::Advanced(bytes) => {
                 let value = v8::read(bytes).ok()?;
                 let root = value.root();
                 root.entries()?;
@@ -136,7 +138,7 @@ impl Envelope {
                 let data = root.get("data").map(Ref::slot);
                 Some(Self::checked(to, action, || match data {
                     Some(slot) => Carried::Value(value.part(slot)),
-                    None => Carried::Payload(Payload::Advanced(Vec::new())),
+                    None => Carried::Payload(Payload::empty(Serialization::Advanced)),
                 }))
             }
         }
@@ -180,7 +182,7 @@ impl Outside {
     /// What the sender of a refused letter gets.
     pub(super) fn undelivered(refusal: Refusal) -> Self {
         let data = serde_json::json!({ "code": refusal.code(), "message": refusal.to_string() });
-        Self::new(UNDELIVERED, Payload::Json(data.to_string()))
+        Self::new(UNDELIVERED, Payload::json(data.to_string()).known())
     }
 
     pub(super) fn sign(&mut self, from: Sender) {
@@ -211,7 +213,7 @@ impl Outside {
                     json.push_str(&serde_json::to_string(from).map_err(|_| Refusal::Unspeakable)?);
                 }
                 json.push('}');
-                Ok(Payload::Json(json))
+                Ok(Payload::json(json))
             }
             Serialization::Advanced => {
                 let from = self.from.as_ref().map(value::to_value).transpose().map_err(unspeakable)?;
@@ -226,7 +228,7 @@ impl Outside {
                 if let Some(from) = from {
                     value = value.with("from", from);
                 }
-                Ok(Payload::Advanced(v8::write(value.root())))
+                Ok(Payload::advanced(v8::write(value.root())).known())
             }
         }
     }
@@ -235,7 +237,7 @@ impl Outside {
     pub(super) fn letter(&self) -> Option<Letter> {
         let data = match &self.data {
             Carried::Payload(data) => data.clone(),
-            Carried::Value(data) => Payload::Advanced(v8::write(data.root())),
+            Carried::Value(data) => Payload::advanced(v8::write(data.root())).known(),
         };
         Some(Letter { action: self.action.clone(), data, from: self.from? })
     }

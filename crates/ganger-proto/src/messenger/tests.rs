@@ -21,7 +21,7 @@ fn gang(count: u32) -> Messenger {
 }
 
 fn json(text: &str) -> Payload {
-    Payload::Json(text.into())
+    Payload::json(text)
 }
 
 fn hear(messenger: &mut Messenger, from: Party, text: &str) -> Heard {
@@ -30,7 +30,7 @@ fn hear(messenger: &mut Messenger, from: Party, text: &str) -> Heard {
 
 fn routed(messenger: &mut Messenger, from: Party, text: &str) -> Dispatch {
     match hear(messenger, from, text) {
-        Heard::Letter(dispatch) => dispatch,
+        Heard::Letter(dispatch) => *dispatch,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -70,12 +70,13 @@ fn what_it_carries_is_passed_on_as_it_was_written() {
     let text =
         r#"{"x":0,"data":0,"action":"a\"b","to":"all","data":{"n":12345678901234567890, "s":"\u00e9"}}"#;
     let mut dispatch = routed(&mut gang, Party::Worker(WorkerId(1)), text);
-    let Payload::Json(written) = dispatch.written(Serialization::Json).unwrap() else { panic!() };
+    let written = dispatch.written(Serialization::Json).unwrap();
+    let written = written.to_json().unwrap();
     assert_eq!(
         written,
         r#"{"action":"a\"b","data":{"n":12345678901234567890, "s":"\u00e9"},"from":{"role":"worker","id":1,"slot":0,"pid":101}}"#
     );
-    let letter = Letter::read(&json(written)).unwrap();
+    let letter = Letter::read(&json(&written)).unwrap();
     assert_eq!(letter, dispatch.letter().unwrap());
     assert_eq!(letter.from, Sender::Worker { id: WorkerId(1), slot: Slot(0), pid: 101 });
     let nothing = routed(&mut gang, Party::Agent, r#"{"to":"primary","action":"a"}"#).letter().unwrap();

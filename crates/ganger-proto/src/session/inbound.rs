@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Fault, Limits, MAX_ARRIVED, Payload, Phase, Serialization, Session};
+use super::{Event, Fault, Form, Limits, MAX_ARRIVED, Payload, Phase, Serialization, Session};
 use crate::{
     node::{
         self, ClusterMessage, HandleKind, LentMessage, Line,
@@ -14,7 +14,7 @@ use crate::{
     wire::{
         frames::Frames,
         json::{self, Lines},
-        v8::{self, ReadError, Wrong},
+        v8::{ReadError, Wrong},
     },
 };
 
@@ -142,40 +142,21 @@ impl<H> Session<H> {
         if line.first() == Some(&2) {
             return self.fault(Fault::BunCluster);
         }
-        let text = json::text(line);
-        let meaning = match Meaning::of_line(text) {
-            Meaning::User(Payload::Json(json)) if self.limits.validate && !json::is_valid(&json) => {
-                Meaning::Broken(Fault::NotJson { start: json.chars().take(60).collect() })
-            }
-            meaning => meaning,
-        };
-        self.handle_meaning(meaning);
+        self.handle_meaning(Meaning::of_line(json::text(line)));
     }
 
     fn handle_payload(&mut self, payload: Cow<'_, [u8]>) {
-        if self.phase == Phase::Closed {
-            return;
+        if self.phase != Phase::Closed {
+            self.handle_meaning(Meaning::of_payload(payload));
         }
-        let meaning = match Meaning::of_payload(payload) {
-            Meaning::User(Payload::Advanced(payload)) if self.limits.validate => match v8::read(&payload) {
-                Ok(_) => Meaning::User(Payload::Advanced(payload)),
-                Err(error) => Meaning::Broken(Fault::NotAdvanced { error: error.to_string() }),
-            },
-            meaning => meaning,
-        };
-        self.handle_meaning(meaning);
     }
 
     fn handle_meaning(&mut self, meaning: Meaning) {
         match meaning {
-            // Nothing at all is no value, and would be taken for the `undefined` of a handle without a message.
-            Meaning::User(Payload::Json(json)) if json.is_empty() => {
-                self.fault(Fault::NotJson { start: json });
-            }
-            Meaning::User(Payload::Advanced(bytes)) if bytes.is_empty() => {
-                self.fault(Fault::NotAdvanced { error: NOTHING.to_string() });
-            }
-            Meaning::User(payload) => self.events.push_back(Event::Message { payload, handle: None }),
+            Meaning::User(payload) => match self.broken(&payload) {
+                None => self.events.push_back(Event::Message { payload, handle: None }),
+                Some(fault) => self.fault(fault),
+            },
             Meaning::Cluster(message) => self.events.push_back(Event::Cluster { message, handle: None }),
             Meaning::Lent(message) => self.handle_lent(message),
             Meaning::Handle { kind, message } => self.handle_handle(kind, message),
@@ -183,6 +164,23 @@ impl<H> Session<H> {
             Meaning::Nothing => {}
             Meaning::Broken(fault) => self.fault(fault),
         }
+    }
+
+    /// What is wrong with a message that came without a handle.
+    fn broken(&self, payload: &Payload) -> Option<Fault> {
+        // Nothing at all is no value, and would be taken for the `undefined` of a handle without a message.
+        let error = match if self.limits.validate { payload.check() } else { Ok(()) } {
+            Ok(()) if !payload.is_empty() => return None,
+            Ok(()) => NOTHING.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Some(match payload.serialization() {
+            Serialization::Json => {
+                let text = String::from_utf8_lossy(payload.as_bytes());
+                Fault::NotJson { start: text.chars().take(60).collect() }
+            }
+            Serialization::Advanced => Fault::NotAdvanced { error },
+        })
     }
 
     /// A handle is answered before anything else is done with it, and exactly once.
@@ -226,13 +224,13 @@ impl<H> Session<H> {
 impl Meaning {
     fn of_line(text: Cow<'_, str>) -> Self {
         if node::is_plainly_user(text.as_bytes()) {
-            return Self::User(Payload::Json(text.into_owned()));
+            return Self::User(Payload::json(text));
         }
         match node::decode(&text) {
-            Ok(Line::User(json)) => Self::User(Payload::Json(json.into())),
+            Ok(Line::User(json)) => Self::User(Payload::json(json).known()),
             Ok(Line::Cluster(message)) => Self::Cluster(message),
             Ok(Line::Handle { kind, message }) => {
-                Self::Handle { kind, message: Payload::Json(message.into()) }
+                Self::Handle { kind, message: Payload::json(message).known() }
             }
             Ok(Line::Lent(message)) => Self::Lent(message),
             Ok(Line::HandleAck) => Self::Answer { received: true },
@@ -244,12 +242,14 @@ impl Meaning {
 
     fn of_payload(payload: Cow<'_, [u8]>) -> Self {
         if advanced::is_plainly_user(&payload) {
-            return Self::User(Payload::Advanced(payload.into_owned()));
+            return Self::User(Payload::advanced(payload));
         }
         match advanced::decode(&payload) {
-            Ok(Frame::User(payload)) => Self::User(Payload::Advanced(payload.into())),
+            Ok(Frame::User(payload)) => Self::User(Payload::advanced(payload)),
             Ok(Frame::Cluster(message)) => Self::Cluster(message),
-            Ok(Frame::Handle { kind, message }) => Self::Handle { kind, message: Payload::Advanced(message) },
+            Ok(Frame::Handle { kind, message }) => {
+                Self::Handle { kind, message: Payload::advanced(message).known() }
+            }
             Ok(Frame::Lent(message)) => Self::Lent(message),
             Ok(Frame::HandleAck) => Self::Answer { received: true },
             Ok(Frame::HandleNack) => Self::Answer { received: false },
@@ -260,10 +260,17 @@ impl Meaning {
 
     /// Of the message inside of one with a handle.
     fn of(message: Payload) -> Self {
-        match message {
-            message if message.is_empty() => Self::User(message),
-            Payload::Json(json) => Self::of_line(json.into()),
-            Payload::Advanced(payload) => Self::of_payload(payload.into()),
+        if message.is_empty() {
+            return Self::User(message);
+        }
+        // Whoever read the message around it has read it too.
+        let inner = match message.into_form() {
+            Form::Json(json) => Self::of_line(json.into()),
+            Form::Advanced(payload) => Self::of_payload(payload.into()),
+        };
+        match inner {
+            Self::User(payload) => Self::User(payload.known()),
+            other => other,
         }
     }
 }

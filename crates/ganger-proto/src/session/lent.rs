@@ -6,13 +6,27 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Session};
-use crate::node::{Lent, LentMessage};
+use crate::node::{HandleKind, Lent, LentMessage};
 
 /// The books of one channel.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Books {
     /// What the peer has lent us, by key.
     held: BTreeMap<String, Held>,
+    /// What we have lent to the peer, by key.
+    lent: BTreeMap<String, Given>,
+}
+
+/// What is known of a server whose sockets the peer got. Who got one answers every question, in order; who got none
+/// answers none.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Given {
+    /// The peer has got one.
+    arrived: bool,
+    /// Questions that it will answer.
+    asked: u64,
+    /// Questions that it will answer if the first one arrives, which is still on its way.
+    waiting: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -52,10 +66,42 @@ impl<H> Session<H> {
         self.books.held.get(key).map_or(0, |held| held.open)
     }
 
-    /// Asks the peer how many of the sockets that it got with this key are open. The answer is [`Event::Lent`]; a peer that
-    /// never got one does not answer. False if nobody can be asked.
+    /// Asks the peer how many of the sockets that it got with this key are open. The answer is [`Event::Lent`], and always
+    /// that to the last question: what was asked before is not told any more. A peer that never got one does not answer.
+    /// False if nobody can be asked.
     pub fn ask_for_lent(&mut self, key: &str) -> bool {
-        self.say(key, Lent::GetCount)
+        let under_way = self.on_its_way(key);
+        let said = self.say(key, Lent::GetCount);
+        match self.books.lent.get_mut(key) {
+            _ if !said => {}
+            Some(given) if given.arrived => given.asked += 1,
+            Some(given) => given.waiting += 1,
+            None if under_way => {
+                self.books.lent.insert(key.into(), Given { waiting: 1, ..Given::default() });
+            }
+            None => {}
+        }
+        said
+    }
+
+    fn on_its_way(&self, key: &str) -> bool {
+        let pending = self.pending.iter().map(|pending| &pending.attachment);
+        let held = self.held.iter().filter_map(|held| held.attachment.as_ref());
+        let is =
+            |kind: &HandleKind| matches!(kind, HandleKind::NetSocket { key: Some(known) } if known == key);
+        pending.chain(held).any(|attachment| is(&attachment.kind))
+    }
+
+    /// What has become of a socket of ours.
+    pub(super) fn lent_to_peer(&mut self, kind: &HandleKind, arrived: bool) {
+        let HandleKind::NetSocket { key: Some(key) } = kind else { return };
+        if arrived {
+            let given = self.books.lent.entry(key.clone()).or_default();
+            given.arrived = true;
+            given.asked += std::mem::take(&mut given.waiting);
+        } else if !self.on_its_way(key) && self.books.lent.get(key).is_some_and(|given| !given.arrived) {
+            self.books.lent.remove(key);
+        }
     }
 
     /// Asks the peer to say when the last socket that it got with this key is closed. The answer is [`Event::Lent`].
@@ -67,6 +113,7 @@ impl<H> Session<H> {
     pub(super) fn handle_lent(&mut self, message: LentMessage) {
         let LentMessage { key, what } = message;
         match what {
+            Lent::Count(_) if self.is_outdated(&key) => {}
             Lent::Count(_) | Lent::AllClosed => {
                 self.events.push_back(Event::Lent(LentMessage { key, what }));
             }
@@ -84,6 +131,13 @@ impl<H> Session<H> {
             },
             Lent::GetCount => {}
         }
+    }
+
+    /// Whether a count answers another question than the last.
+    fn is_outdated(&mut self, key: &str) -> bool {
+        let Some(given) = self.books.lent.get_mut(key) else { return false };
+        given.asked = given.asked.saturating_sub(1);
+        given.asked > 0
     }
 
     fn say(&mut self, key: &str, what: Lent) -> bool {

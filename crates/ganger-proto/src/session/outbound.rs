@@ -3,7 +3,7 @@
 use memchr::memchr;
 
 use super::{
-    Attachment, Event, Fault, Flow, Frame, HIGH_WATER_MARK, Held, MAX_RETRANSMISSIONS, Order, Payload,
+    Attachment, Event, Fault, Flow, Form, Frame, HIGH_WATER_MARK, Held, MAX_RETRANSMISSIONS, Order, Payload,
     Pending, Phase, SendError, SendErrorReason, Serialization, Session, Transmit,
 };
 use crate::{
@@ -20,15 +20,20 @@ impl<H> Session<H> {
         payload: &Payload,
         attachment: Option<Attachment<H>>,
     ) -> Result<Flow, SendError<H>> {
-        let many_lines = matches!(payload, Payload::Json(json) if memchr(b'\n', json.as_bytes()).is_some());
-        let silent = payload.is_empty() && attachment.is_none();
-        if payload.serialization() != self.serialization() || silent || many_lines {
+        if !self.can_say(payload, attachment.is_some()) {
             return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
         }
         self.queue(payload.as_bytes(), attachment)
     }
 
-    /// The same with a message that nobody else needs: where it is long, it is not copied.
+    fn can_say(&self, payload: &Payload, with_handle: bool) -> bool {
+        let (bytes, serialization) = (payload.as_bytes(), payload.serialization());
+        let many_lines = serialization == Serialization::Json && memchr(b'\n', bytes).is_some();
+        let silent = bytes.is_empty() && !with_handle;
+        serialization == self.serialization() && !silent && !many_lines
+    }
+
+    /// The same with a message that nobody else needs: where that is cheaper, it is not copied.
     pub fn send_owned(
         &mut self,
         payload: Payload,
@@ -37,16 +42,21 @@ impl<H> Session<H> {
         let length = payload.as_bytes().len();
         let fits = self.queued + length <= self.limits.queue;
         let at_once = attachment.is_none() && self.held.is_empty() && self.may_leave(None);
-        if length < LONG || !fits || !at_once || self.phase != Phase::Connected {
+        // A line that nothing waits before can be added to.
+        let copied = length < LONG && (payload.serialization() != Serialization::Json || self.wants_write());
+        if copied || !fits || !at_once || self.phase != Phase::Connected {
             return self.send(&payload, attachment);
         }
-        match (payload, self.serialization()) {
-            (Payload::Json(json), Serialization::Json) => {
+        if !self.can_say(&payload, false) {
+            return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
+        }
+        match payload.into_form() {
+            Form::Json(json) => {
                 let mut bytes = json.into_bytes();
                 bytes.push(b'\n');
                 self.append_owned(bytes, 0);
             }
-            (Payload::Advanced(bytes), Serialization::Advanced) => {
+            Form::Advanced(bytes) => {
                 let Ok(prefix) = frames::prefix(&bytes) else {
                     return Err(SendError::new(SendErrorReason::Unspeakable, attachment));
                 };
@@ -57,7 +67,6 @@ impl<H> Session<H> {
                 self.queued += prefix.len() + BEGINNING;
                 self.append_owned(bytes, BEGINNING);
             }
-            _ => return Err(SendError::new(SendErrorReason::Unspeakable, attachment)),
         }
         Ok(self.flow())
     }
@@ -131,15 +140,18 @@ impl<H> Session<H> {
         let Some(mut pending) = self.pending.pop_front() else { return };
         let again =
             pending.attachment.order == Order::Barrier && pending.retransmissions < MAX_RETRANSMISSIONS;
-        let Attachment { tag, .. } = pending.attachment;
         match pending.message.take() {
-            _ if received => {
-                self.events.push_back(Event::Delivered { tag, handle: pending.attachment.handle });
-            }
-            Some(message) if again => {
+            Some(message) if again && !received => {
                 self.put_on_wire(&message, pending.attachment, pending.retransmissions + 1);
             }
-            _ => self.events.push_back(Event::Returned { tag, handle: pending.attachment.handle }),
+            _ => {
+                let Attachment { tag, handle, kind, .. } = pending.attachment;
+                self.lent_to_peer(&kind, received);
+                self.events.push_back(match received {
+                    true => Event::Delivered { tag, handle },
+                    false => Event::Returned { tag, handle },
+                });
+            }
         }
         while self.held.front().is_some_and(|held| self.may_leave(held.attachment.as_ref())) {
             if let Some(Held { message, attachment }) = self.held.pop_front() {

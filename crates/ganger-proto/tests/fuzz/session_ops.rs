@@ -41,7 +41,7 @@ impl World {
     fn new(choice: u8) -> Self {
         let serialization = if choice & 1 == 0 { Serialization::Json } else { Serialization::Advanced };
         let (line, queue) = if choice & 2 == 0 { (4096, 8192) } else { (200, 600) };
-        let limits = Limits { line, queue, validate: choice & 4 != 0 };
+        let limits = Limits { line, queue, validate: choice & 4 != 0, ..Limits::default() };
         let end = || End::new(serialization, limits);
         Self {
             ends: [end(), end()],

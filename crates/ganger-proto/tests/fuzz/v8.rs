@@ -51,7 +51,7 @@ fn look(payload: &[u8]) {
     let _ = format!("{value:?}{:?}", value.root());
     if let Ok(Some(json)) = to_json(value.root()) {
         from_json(&json).expect("what is written as JSON is JSON");
-        assert_eq!(Payload::Advanced(payload.into()).to_json().expect("it is written"), json);
+        assert_eq!(Payload::advanced(payload).to_json().expect("it is written"), json);
     }
 }
 

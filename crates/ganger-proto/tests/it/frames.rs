@@ -117,7 +117,7 @@ proptest! {
         for chunk in chunks(stream.as_bytes(), &cuts) {
             session.handle_input(chunk, []);
         }
-        prop_assert_eq!(session.poll_event(), Some(Event::Message { payload: Payload::Json(line), handle: None }));
+        prop_assert_eq!(session.poll_event(), Some(Event::Message { payload: Payload::json(line), handle: None }));
         prop_assert_eq!(session.poll_event(), None);
     }
 

@@ -143,14 +143,14 @@ fn pitfall_09_a_message_is_one_line() {
     assert!(session.send(&lines, None).is_ok());
     assert_eq!(write(&mut session), Some((b"[1, 2]\n".to_vec(), None)));
     for refused in ["1\n2", ""] {
-        let refused = session.send(&Payload::Json(refused.into()), None).unwrap_err();
+        let refused = session.send(&Payload::json(refused), None).unwrap_err();
         assert_eq!(refused.reason, SendErrorReason::Unspeakable);
     }
     for (payload, is_value) in [
-        (Payload::Json("[1,2]".into()), true),
-        (Payload::Json("undefined".into()), false),
-        (Payload::Advanced(b"\xff\x0f0".into()), true),
-        (Payload::Advanced(b"\xff\x100".into()), false),
+        (Payload::json("[1,2]"), true),
+        (Payload::json("undefined"), false),
+        (Payload::advanced(b"\xff\x0f0"), true),
+        (Payload::advanced(b"\xff\x100"), false),
     ] {
         assert_eq!(payload.check().is_ok(), is_value, "{payload:?}");
     }
@@ -177,7 +177,7 @@ fn pitfall_10_the_last_of_two_fields_counts_and_texts_need_not_be_text() {
 
 #[test]
 fn pitfall_10_numbers_are_javascripts() {
-    let json = Payload::Json("[9007199254740993,1e21,1e999,-0]".into());
+    let json = Payload::json("[9007199254740993,1e21,1e999,-0]");
     let value = json.to_value().expect("JSON");
     let at = |index| value.root().at(index).and_then(|number| number.as_f64()).expect("a number");
     assert_eq!((at(0), at(1), at(2)), (9007199254740992.0, 1e21, f64::INFINITY));

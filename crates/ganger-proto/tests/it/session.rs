@@ -2,6 +2,7 @@
 
 mod deaths;
 mod joined;
+mod long;
 mod misbehaviour;
 mod random;
 mod rules;

@@ -413,7 +413,7 @@ impl World {
     pub(crate) fn start(&mut self, worker: Worker) {
         // Small, so that a run gets there.
         let queue = if self.around.trouble == 0 { 64 << 10 } else { 4 << 10 };
-        let limits = Limits { line: 16 << 10, queue, validate: true };
+        let limits = Limits { line: 16 << 10, queue, validate: true, ..Limits::default() };
         self.processes.push(Process { worker, session: Some(Session::new(limits)), reaped: false });
     }
 }

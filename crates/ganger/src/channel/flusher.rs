@@ -2,13 +2,13 @@
 
 use std::{
     future::poll_fn,
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use tokio::{runtime, task::AbortHandle};
 
-use super::{Flushed, Shared};
+use super::{Flushed, Shared, State};
 
 /// A task that stays: a new one each time would cost as much as a message.
 #[derive(Debug)]
@@ -42,43 +42,34 @@ impl Flusher {
         self.task.abort();
     }
 
-    /// Until it is woken.
-    fn sleep(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.awake {
-            return Poll::Ready(());
-        }
+    fn remember(&mut self, context: &Context<'_>) {
         match &mut self.waker {
             Some(waker) => waker.clone_from(context.waker()),
             None => self.waker = Some(context.waker().clone()),
         }
-        Poll::Pending
     }
 }
 
 /// Writes, whenever it is woken, until nothing waits. Whoever drops the channel has written what could be written.
 async fn flush_when_woken(shared: Weak<Shared>) {
-    let woken = |context: &mut Context<'_>| match shared.upgrade() {
-        Some(shared) => {
-            shared.state().flusher.as_mut().map_or(Poll::Pending, |flusher| flusher.sleep(context))
-        }
-        None => Poll::Ready(()),
-    };
     loop {
-        poll_fn(woken).await;
-        loop {
-            let Some(shared) = shared.upgrade() else { return };
-            {
-                let mut state = shared.state();
-                if state.link.flush() != Flushed::Blocked {
-                    if let Some(flusher) = &mut state.flusher {
-                        flusher.awake = false;
-                    }
-                    break;
-                }
-            }
-            if shared.writable().await.is_none() {
-                return;
-            }
+        let Some(shared) = poll_fn(|context| flush(&shared, context)).await else { return };
+        if shared.writable().await.is_none() {
+            return;
         }
     }
+}
+
+/// Writes what waits, and sleeps. `Ready` is a socket that is full, or none if there is no channel any more.
+fn flush(shared: &Weak<Shared>, context: &Context<'_>) -> Poll<Option<Arc<Shared>>> {
+    let Some(shared) = shared.upgrade() else { return Poll::Ready(None) };
+    let mut state = shared.state();
+    let State { link, flusher: Some(flusher), .. } = &mut *state else { return Poll::Pending };
+    if flusher.awake && link.flush() == Flushed::Blocked {
+        drop(state);
+        return Poll::Ready(Some(shared));
+    }
+    flusher.awake = false;
+    flusher.remember(context);
+    Poll::Pending
 }

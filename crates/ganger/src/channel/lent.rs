@@ -4,24 +4,35 @@ use std::sync::Weak;
 
 use ganger_proto::node::{Lent, LentMessage};
 
-use super::{Channel, Flushed, Shared};
+#[cfg(doc)]
+use super::Limits;
+use super::{Channel, Flushed, Shared, Unread};
 use crate::handle::Lease;
 
-/// The peer did not answer about the sockets that it was lent: Node's `ERR_CHILD_CLOSED_BEFORE_REPLY`.
+/// Why there is no answer about the sockets that a peer was lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the channel was closed before the peer replied")]
-pub struct ClosedBeforeReply;
+#[non_exhaustive]
+pub enum NoReply {
+    /// Node's `ERR_CHILD_CLOSED_BEFORE_REPLY`.
+    #[error("the channel was closed before the peer replied")]
+    Closed,
+    /// The answer stands behind too many messages.
+    #[error(transparent)]
+    Unread(#[from] Unread),
+}
 
 impl Channel {
     /// Asks the peer how many of the sockets that it was sent with this [label](crate::Handle::with_server) are open
     /// there: its part of Node's `server.getConnections()`. A peer that never got one does not answer. Messages that come
-    /// meanwhile are kept for [`Channel::recv`].
+    /// meanwhile are kept for [`Channel::recv`], up to [a limit](Limits::unread). It can be dropped and called again:
+    /// the answer is always to the last question.
     ///
     /// # Errors
-    /// If the channel is closed before the answer.
-    pub async fn lent_sockets(&mut self, server: &str) -> Result<u64, ClosedBeforeReply> {
+    /// If the channel is closed before the answer; if too many messages come before it.
+    pub async fn lent_sockets(&mut self, server: &str) -> Result<u64, NoReply> {
+        self.forget(server, |what| matches!(what, Lent::Count(_)));
         if !self.shared.state().link.session.ask_for_lent(server) {
-            return Err(ClosedBeforeReply);
+            return Err(NoReply::Closed);
         }
         loop {
             if let Some(Lent::Count(count)) = self.answer(server, |what| matches!(what, Lent::Count(_))) {
@@ -33,18 +44,26 @@ impl Channel {
 
     /// Waits until the last of the sockets that the peer was sent with this [label](crate::Handle::with_server) is closed
     /// there: its part of what Node's `server.close()` waits for. A peer that never got one does not answer. Messages that
-    /// come meanwhile are kept for [`Channel::recv`].
+    /// come meanwhile are kept for [`Channel::recv`], up to [a limit](Limits::unread). It can be dropped and called again.
     ///
     /// # Errors
-    /// If the channel is closed before the answer.
-    pub async fn lent_sockets_closed(&mut self, server: &str) -> Result<(), ClosedBeforeReply> {
+    /// If the channel is closed before the answer; if too many messages come before it.
+    pub async fn lent_sockets_closed(&mut self, server: &str) -> Result<(), NoReply> {
+        self.forget(server, |what| what == Lent::AllClosed);
         if !self.shared.state().link.session.ask_for_end_of_lent(server) {
-            return Err(ClosedBeforeReply);
+            return Err(NoReply::Closed);
         }
         while self.answer(server, |what| what == Lent::AllClosed).is_none() {
             self.next_answer().await?;
         }
         Ok(())
+    }
+
+    /// Answers to what was asked before, and who asked has gone.
+    fn forget(&mut self, server: &str, answers: impl Fn(Lent) -> bool) {
+        let mut state = self.shared.state();
+        state.hear();
+        state.answers.retain(|answer| answer.key != server || !answers(answer.what));
     }
 
     /// An answer that has come.
@@ -56,16 +75,17 @@ impl Channel {
         state.answers.remove(at).map(|answer| answer.what)
     }
 
-    async fn next_answer(&mut self) -> Result<(), ClosedBeforeReply> {
+    async fn next_answer(&mut self) -> Result<(), NoReply> {
         let flushed = {
             let mut state = self.shared.state();
             if state.has_ended() {
-                return Err(ClosedBeforeReply);
+                return Err(NoReply::Closed);
             }
+            state.room_to_hear()?;
             state.link.flush()
         };
         if flushed == Flushed::Broken || !self.progress(flushed).await {
-            return Err(ClosedBeforeReply);
+            return Err(NoReply::Closed);
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use ganger::{
-    Channel, Handle,
-    channel::{Fault, Received, SendError},
+    Channel, Handle, Serialization,
+    channel::{Fault, Limits, NoReply, Received, SendError, Unread},
     process::{Child, Command, Exit},
     sys::socket,
 };
@@ -261,6 +261,43 @@ fn pitfall_07_what_follows_a_handle_waits_for_the_ack_and_only_acks_do_not() {
         assert_eq!(message(&mut channel).await, "y");
         channel.flush().await.unwrap();
         assert_eq!(arrived(&mut peer), "\"after\"\n");
+    });
+}
+
+#[test]
+fn who_waits_for_something_else_keeps_only_so_much() {
+    run(async {
+        let (ours, theirs) = socket::channel_pair().unwrap();
+        let limits = Limits { unread: 10_000, ..Limits::default() };
+        let mut channel = Channel::with_limits(ours, Serialization::Json, limits).unwrap();
+        let mut peer = UnixStream::from(theirs);
+        let (stream, _other_end) = UnixStream::pair().unwrap();
+        channel.send_with("handle", Some(Handle::from(stream).with_server("key"))).unwrap();
+        channel.send("after").unwrap();
+        // Long after the peer has said so much the ACK comes.
+        let talker = tokio::task::spawn_blocking(move || {
+            for number in 0..1000 {
+                writeln!(peer, "[{number}, \"{}\"]", "x".repeat(1000)).unwrap();
+            }
+            writeln!(peer, "{{\"cmd\":\"NODE_HANDLE_ACK\"}}").unwrap();
+            peer
+        });
+        let error = channel.flush().await.unwrap_err();
+        let unread = error.get_ref().and_then(|error| error.downcast_ref::<Unread>());
+        assert!(unread.is_some_and(|unread| unread.bytes < 500_000), "{error}");
+        let counted = channel.lent_sockets("key").await;
+        assert!(matches!(counted, Err(NoReply::Unread(_))), "{counted:?}");
+        for number in 0..1000 {
+            assert_eq!(message(&mut channel).await[0], number);
+            // With each that is taken there may be room for more.
+            if number % 100 == 0 && number < 500 {
+                assert!(channel.flush().await.is_err());
+            }
+        }
+        channel.flush().await.unwrap();
+        let mut peer = talker.await.unwrap();
+        let arrived = arrived(&mut peer);
+        assert!(arrived.contains("\"after\"\n"), "{arrived}");
     });
 }
 

@@ -145,12 +145,8 @@ fn pitfall_09_garbage_is_not_passed_on() {
                 command.exec_path(node(NODE)).serialization(serialization).guarded(true).spawn().unwrap();
             let mut channel = child.take_channel().unwrap();
             let garbage: [Payload; 3] = match serialization {
-                Serialization::Json => {
-                    ["garbage", "undefined", "1\n2"].map(|text| Payload::Json(text.into()))
-                }
-                _ => {
-                    [&b"garbage"[..], b"\xff\x100", b"\xff\x0fo"].map(|bytes| Payload::Advanced(bytes.into()))
-                }
+                Serialization::Json => ["garbage", "undefined", "1\n2"].map(Payload::json),
+                _ => [&b"garbage"[..], b"\xff\x100", b"\xff\x0fo"].map(Payload::advanced),
             };
             for payload in garbage {
                 let refused = channel.send_payload(&payload, None).unwrap_err();

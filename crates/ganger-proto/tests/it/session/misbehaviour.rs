@@ -9,7 +9,7 @@ use ganger_proto::{
 const HANDLE: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
 
 fn session() -> Session<u32> {
-    Session::new(Limits { line: 200, queue: 1000, validate: true })
+    Session::new(Limits { line: 200, queue: 1000, validate: true, ..Limits::default() })
 }
 
 fn input(session: &mut Session<u32>, lines: &[&str], handles: &[u32]) {
@@ -33,11 +33,11 @@ fn written(session: &mut Session<u32>) -> String {
 }
 
 fn plain(json: &str) -> Event<u32> {
-    Event::Message { payload: Payload::Json(json.into()), handle: None }
+    Event::Message { payload: Payload::json(json), handle: None }
 }
 
 fn with_handle(json: &str, handle: u32) -> Event<u32> {
-    Event::Message { payload: Payload::Json(json.into()), handle: Some((HandleKind::NetNative, handle)) }
+    Event::Message { payload: Payload::json(json), handle: Some((HandleKind::NetNative, handle)) }
 }
 
 fn send(session: &mut Session<u32>, handle: u32, order: Order) {

@@ -78,14 +78,14 @@ impl Rules {
         let digits = line.split(r#""n":"#).nth(1).expect("a message has a number");
         let number = digits.split(',').next().and_then(|digits| digits.parse().ok()).expect("a number");
         let Some(inner) = line.strip_prefix(r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":"#) else {
-            return self.events.push(Event::Message { payload: Payload::Json(line), handle: None });
+            return self.events.push(Event::Message { payload: Payload::json(line), handle: None });
         };
         let json = inner.strip_suffix('}').expect("an object ends").to_owned();
         // The number tells whose descriptor came; the session has to find out without it.
         if self.arrived.remove(&number) {
             self.write(node::HANDLE_ACK);
             self.events.push(Event::Message {
-                payload: Payload::Json(json),
+                payload: Payload::json(json),
                 handle: Some((HandleKind::NetNative, number)),
             });
         } else {

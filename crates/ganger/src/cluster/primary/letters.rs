@@ -39,7 +39,7 @@ impl Primary {
         match self.messenger.handle(from, payload, handle) {
             Heard::Message => return false,
             Heard::Letter(dispatch) => {
-                self.deliver(from, dispatch);
+                self.deliver(from, *dispatch);
             }
             Heard::Refused(refusal) => self.refuse(from, refusal),
         }

@@ -14,6 +14,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         row("test-internal-socket-list-send", send),
         row("test-internal-socket-list-receive", receive),
+        row("a count is the answer to the last question", last_question),
         row("a socket that was lent goes back on its own channel", back),
     ]
 }
@@ -65,6 +66,53 @@ async fn send() {
     assert_eq!(channel.lent_sockets_closed("other").await, Ok(()));
     assert!(channel.lent_sockets("other again").await.is_err());
     answer.join().unwrap();
+}
+
+/// Whoever asks and leaves gets no answer; whoever asks again gets none to what was asked before.
+async fn last_question() {
+    const COUNT: &str = r#"{"cmd":"NODE_SOCKET_GET_COUNT","key":"key"}"#;
+    let (mut channel, mut peer) = by_hand();
+    let answer = |peer: &mut UnixStream, count: u64| {
+        writeln!(peer, r#"{{"cmd":"NODE_SOCKET_COUNT","key":"key","count":{count}}}"#)
+    };
+    // Nobody answers this: nothing was lent yet.
+    ask_and_leave(&mut channel).await;
+    assert_eq!(line(&mut peer), COUNT);
+    let (stream, _other_end) = UnixStream::pair().unwrap();
+    channel.send_with("lent", Some(Handle::from(stream).with_server("key"))).unwrap();
+    // This waits behind the socket.
+    ask_and_leave(&mut channel).await;
+    assert!(line(&mut peer).starts_with(r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"lent""#));
+    say(&mut channel, &mut peer, r#"{"cmd":"NODE_HANDLE_ACK"}"#).await;
+    ask_and_leave(&mut channel).await;
+    for _ in 0..2 {
+        assert_eq!(line(&mut peer), COUNT);
+    }
+    // One answer is there before the next question, the other comes after it.
+    answer(&mut peer, 3).unwrap();
+    say(&mut channel, &mut peer, r#"{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"key"}"#).await;
+    answer(&mut peer, 2).unwrap();
+    answer(&mut peer, 1).unwrap();
+    assert_eq!(channel.lent_sockets("key").await, Ok(1));
+    answer(&mut peer, 0).unwrap();
+    assert_eq!(channel.lent_sockets("key").await, Ok(0));
+    // Nor is an end that was told before anybody asked the one that is asked for.
+    let early = async { channel.lent_sockets_closed("key").await };
+    tokio::select! {
+        biased;
+        closed = early => panic!("{closed:?}"),
+        () = std::future::ready(()) => {}
+    }
+    writeln!(peer, r#"{{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"key"}}"#).unwrap();
+    assert_eq!(channel.lent_sockets_closed("key").await, Ok(()));
+}
+
+async fn ask_and_leave(channel: &mut Channel) {
+    tokio::select! {
+        biased;
+        count = channel.lent_sockets("key") => panic!("{count:?}"),
+        () = std::future::ready(()) => {}
+    }
 }
 
 /// A socket of the server `key`.
