@@ -70,8 +70,10 @@ pub(super) struct Socket {
     pub(super) accepting: bool,
     /// Since when its slot has no worker that holds it.
     vacant: Option<Time>,
-    /// Since when new connections are steered away from it: its slot is not to be filled again.
-    pub(super) steered: Option<Time>,
+    /// Since when its slot is not to be filled again.
+    pub(super) retired: Option<Time>,
+    /// Whether what is new is led past it.
+    pub(super) passed_by: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,7 +105,7 @@ pub(super) struct Parked<C> {
 impl Socket {
     pub(super) fn new(id: SocketId, slot: Option<Slot>, asker: (WorkerId, Seq)) -> Self {
         let state = State::Binding { asked: vec![asker] };
-        Self { id, slot, state, accepting: false, vacant: None, steered: None }
+        Self { id, slot, state, accepting: false, vacant: None, retired: None, passed_by: false }
     }
 
     pub(super) fn is_bound(&self) -> bool {
@@ -130,13 +132,13 @@ impl Socket {
     /// When its slot has been without a worker for long enough.
     fn abandoned_at(&self) -> Option<Time> {
         let vacant = self.vacant.filter(|_| self.is_bound())?;
-        Some(if self.steered.is_some() { vacant } else { vacant + VACANT_FOR })
+        Some(if self.retired.is_some() { vacant } else { vacant + VACANT_FOR })
     }
 
     /// When it may be closed for good.
     fn done_at(&self) -> Option<Time> {
-        let (vacant, steered) = (self.vacant.filter(|_| self.is_bound())?, self.steered?);
-        Some(vacant.max(steered + STEERED_FOR))
+        let (vacant, retired) = (self.vacant.filter(|_| self.is_bound())?, self.retired?);
+        Some(vacant.max(retired + STEERED_FOR))
     }
 }
 
@@ -287,8 +289,24 @@ impl<C> Listener<C> {
         self.sockets.iter_mut().filter_map(change).collect()
     }
 
+    /// Past which sockets what is new should be led, or no more: those of retired slots and, of datagrams, which nobody
+    /// can hand over, also of vacant ones. One that somebody reads stays, always.
+    pub(super) fn steer_changes(&mut self) -> Vec<(SocketId, bool)> {
+        let is_datagram = self.is_datagram();
+        let unwanted = |socket: &Socket| socket.retired.is_some() || (is_datagram && socket.vacant.is_some());
+        let others = self.sockets.iter().any(|socket| socket.is_bound() && !unwanted(socket));
+        let change = |socket: &mut Socket| {
+            let past = others && unwanted(socket);
+            (socket.is_bound() && past != socket.passed_by).then(|| {
+                socket.passed_by = past;
+                (socket.id, past)
+            })
+        };
+        self.sockets.iter_mut().filter_map(change).collect()
+    }
+
     /// Closes the sockets of slots that are not to be filled again, and says which those are.
-    pub(super) fn close_steered(&mut self, now: Time) -> Vec<SocketId> {
+    pub(super) fn close_retired(&mut self, now: Time) -> Vec<SocketId> {
         let done = self.sockets.iter_mut().filter(|socket| socket.done_at().is_some_and(|at| at <= now));
         done.map(|socket| (socket.close(), socket.id).1).collect()
     }

@@ -247,8 +247,8 @@ impl<C> Primary<C> {
                         .push_back(Effect::Drop { connection: waiting.connection, fate: Fate::Refused });
                 }
             }
-            let (steered, dispatched) = (listener.close_steered(now).into_iter(), !listener.is_datagram());
-            self.effects.extend(steered.map(|socket| Effect::Close { socket, dispatched }));
+            let (retired, dispatched) = (listener.close_retired(now).into_iter(), !listener.is_datagram());
+            self.effects.extend(retired.map(|socket| Effect::Close { socket, dispatched }));
             let Some((since, closer)) = listener.idle else { continue };
             let closer_lives = closer.is_none_or(|closer| {
                 self.workers.get(&closer).is_some_and(|worker| worker.channel_open && !worker.reaped)

@@ -109,6 +109,10 @@ impl<C> Primary<C> {
         for (socket, on) in listener.accept_changes(now) {
             self.effects.push_back(Effect::Accept { socket, on });
         }
+        if listener.per_slot {
+            let changes = listener.steer_changes().into_iter();
+            self.effects.extend(changes.map(|(socket, away)| Effect::Steer { socket, away }));
+        }
         let waits = listener.peeking > 0 || !listener.pending.is_empty() || !listener.parked.is_empty();
         let under_way = || {
             let mut hand_offs = self.workers.values().flat_map(|worker| &worker.under_way);

@@ -183,11 +183,12 @@ impl<C> Primary<C> {
         };
         let tell_closes = self.policy == Policy::LeastConn && worker.capabilities.tells_closes;
         listener.join(worker_id, load);
-        if let Some(socket) = listener.sockets.iter_mut().find(|socket| socket.is_of(load.slot))
-            && socket.steered.take().is_some()
-        {
-            self.effects.push_back(Effect::Steer { socket: socket.id, away: false });
-        }
+        // The slot is filled again.
+        listener
+            .sockets
+            .iter_mut()
+            .filter(|socket| socket.is_of(load.slot))
+            .for_each(|socket| socket.retired = None);
         // What it refused before it closed the socket it may get now.
         let under_way = self.workers.values_mut().flat_map(|worker| &mut worker.under_way);
         for hand_off in under_way.filter(|hand_off| hand_off.listener == id) {
