@@ -8,9 +8,12 @@
 
 mod alone;
 mod api;
+mod apps;
 mod disconnect;
 mod events;
+mod flood;
 mod part;
+mod refused;
 #[path = "../support/rows.rs"]
 mod rows;
 mod setup;
@@ -31,7 +34,15 @@ fn main() {
     if let Some(role) = alone::role() {
         alone::play(&role);
     }
-    let groups = [setup::trials(), events::trials(), disconnect::trials(), api::trials()];
+    let groups = [
+        setup::trials(),
+        events::trials(),
+        disconnect::trials(),
+        api::trials(),
+        flood::trials(),
+        apps::trials(),
+        refused::trials(),
+    ];
     libtest_mimic::run(&Arguments::from_args(), groups.into_iter().flatten().collect()).exit();
 }
 

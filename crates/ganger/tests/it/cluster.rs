@@ -2,6 +2,7 @@
 
 mod hand_off;
 mod life;
+mod pitfalls;
 mod rogue;
 mod schedule;
 mod shortage;

@@ -9,7 +9,7 @@ use ganger::{
 use crate::support::{Directory, Gang, NODE, ask, run};
 
 /// A gang whose first worker is a rogue and whose second serves.
-async fn with_rogue(directory: &Directory, rogue: &str) -> (Gang, std::net::SocketAddr) {
+pub(super) async fn with_rogue(directory: &Directory, rogue: &str) -> (Gang, std::net::SocketAddr) {
     let script = format!(
         "const {{ writeSync }} = require('node:fs');
          const net = require('node:net');
@@ -33,7 +33,7 @@ async fn with_rogue(directory: &Directory, rogue: &str) -> (Gang, std::net::Sock
     (gang, address)
 }
 
-async fn fault(gang: &mut Gang) -> WorkerFault {
+pub(super) async fn fault(gang: &mut Gang) -> WorkerFault {
     gang.find(|event| match event {
         Event::Fault { worker, fault } => {
             assert_eq!(worker.id, WorkerId(1));
