@@ -48,9 +48,9 @@ pub use listener::{Connection, Listener};
 pub use messenger::{Letter, LetterError, To};
 pub use primary::{Primary, WorkerHandle};
 pub use running::Cluster;
-pub use worker::{NewWorker, Worker, worker};
+pub use worker::{Agent, NewWorker, Worker, worker};
 
-pub(crate) use worker::take;
+pub(crate) use worker::{Role, no_agent, take};
 
 /// What workers are and how connections are shared out: Node's `cluster.settings`.
 #[derive(Clone, Debug)]

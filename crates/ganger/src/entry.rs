@@ -1,11 +1,11 @@
-//! The entry of a program that is a worker, or primary and worker in one source.
+//! The entry of a program that is a worker or an agent, or primary and both in one source.
 
 use std::{error, future::Future, io};
 
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    cluster::{self, Primary, Settings, Worker},
+    cluster::{self, Agent, Primary, Role, Settings, Worker},
     sys::fd,
 };
 
@@ -31,12 +31,90 @@ where
     W: Future<Output = Result>,
 {
     match cluster::take()? {
-        Some(role) => runtime()?.block_on(role.run(worker)),
-        None => runtime()?.block_on(async {
-            let settings = Settings::this_program()?;
-            primary(Primary::new(settings)?).await
-        }),
+        Some(Role::Worker(role)) => runtime()?.block_on(role.run(worker)),
+        Some(Role::Agent(_)) => Err(cluster::no_agent().into()),
+        None => run_primary(primary),
     }
+}
+
+/// As [`main()`], and `agent` where the process was started as the gang's agent. The primary says that there is one:
+///
+/// ```no_run
+/// use ganger::{
+///     Guard,
+///     cluster::{Agent, AgentSettings, Primary, To, Worker},
+///     guard::Config,
+/// };
+///
+/// fn main() -> ganger::Result {
+///     ganger::main_with_agent(primary, worker, agent)
+/// }
+///
+/// async fn primary(mut cluster: Primary) -> ganger::Result {
+///     cluster.settings_mut().agent = Some(AgentSettings::this_program()?);
+///     let mut guard = Guard::new(cluster, Config::default(), None);
+///     while let Some(_report) = guard.next().await {}
+///     Ok(())
+/// }
+///
+/// async fn worker(worker: Worker) -> ganger::Result {
+///     worker.send_letter(To::Agent, "hello", &std::process::id())?;
+///     worker.send("ready")?;
+///     worker.stopping().await;
+///     Ok(())
+/// }
+///
+/// async fn agent(agent: Agent) -> ganger::Result {
+///     agent.ready()?;
+///     while let Some(message) = agent.recv().await {
+///         if let Some(letter) = message.letter() {
+///             println!("{} from {:?}", letter.action, letter.from);
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+/// As [`main()`].
+pub fn main_with_agent<P, W, A>(
+    primary: impl FnOnce(Primary) -> P,
+    worker: impl FnOnce(Worker) -> W,
+    agent: impl FnOnce(Agent) -> A,
+) -> Result
+where
+    P: Future<Output = Result>,
+    W: Future<Output = Result>,
+    A: Future<Output = Result>,
+{
+    match cluster::take()? {
+        Some(Role::Worker(role)) => runtime()?.block_on(role.run(worker)),
+        Some(Role::Agent(role)) => runtime()?.block_on(role.run(agent)),
+        None => run_primary(primary),
+    }
+}
+
+/// Runs `agent` in a program that is nothing but a gang's agent: what `ganger run --agent` names. Belongs first in `main`, as
+/// [`main()`] does.
+///
+/// # Errors
+/// What `agent` returned; that the process was not started as an agent, or this was called too late; that there is no
+/// runtime to be had.
+pub fn agent<A>(agent: impl FnOnce(Agent) -> A) -> Result
+where
+    A: Future<Output = Result>,
+{
+    match cluster::take()? {
+        Some(Role::Agent(role)) => runtime()?.block_on(role.run(agent)),
+        _ => Err("this program is a gang's agent: start it with `ganger run --agent`".into()),
+    }
+}
+
+fn run_primary<P: Future<Output = Result>>(primary: impl FnOnce(Primary) -> P) -> Result {
+    runtime()?.block_on(async {
+        let settings = Settings::this_program()?;
+        primary(Primary::new(settings)?).await
+    })
 }
 
 /// Runs `worker`, whoever started the process: a ganger or a Node primary, or nobody of that sort; then it is a server

@@ -47,7 +47,7 @@ mod clock;
 mod entry;
 
 pub use channel::Channel;
-pub use entry::{Error, Result, main, worker};
+pub use entry::{Error, Result, agent, main, main_with_agent, worker};
 pub use ganger_proto::{
     AgentId, Generation, ListenerKey, Payload, Serialization, Slot, SocketId, Value, WorkerId, value,
 };

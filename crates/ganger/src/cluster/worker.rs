@@ -1,5 +1,6 @@
 //! A worker in Rust: the same under a ganger primary, under Node's own, and alone.
 
+mod agent;
 mod connected;
 mod inherited;
 mod life;
@@ -35,9 +36,11 @@ use connected::Lease;
 use inherited::{Held, Inherited};
 use life::Life;
 
+pub use agent::Agent;
+pub(crate) use agent::NewAgent;
 pub(super) use connected::{Shared, Tally};
-pub(crate) use start::take;
 pub use start::{NewWorker, worker};
+pub(crate) use start::{Role, no_agent, take};
 
 /// A worker's side of the cluster. Cheap to clone; all clones are the same worker.
 ///

@@ -1,8 +1,9 @@
-//! Workers in Rust, under a ganger primary, under Node's own, and alone.
+//! Workers and agents in Rust, under a ganger primary, under Node's own, and alone.
 //!
 //! No libtest: this program is its own worker too, and such a one has to call [`ganger::main`] before anything
 //! else. What it does as a worker is said by its arguments, see [`role`].
 
+mod agent;
 mod alone;
 mod boss;
 mod by_hand;
@@ -24,7 +25,9 @@ use boss::Under;
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
-    if env::var_os("NODE_UNIQUE_ID").is_some() || env::var_os(alone::VARIABLE).is_some() {
+    let is_agent = env::var_os("GANGER_ROLE").is_some_and(|role| role == "agent");
+    let is_ours = ["NODE_UNIQUE_ID", alone::VARIABLE].iter().any(|name| env::var_os(name).is_some());
+    if is_agent || is_ours {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         process::exit(role::play(&args));
     }
@@ -36,6 +39,7 @@ fn main() {
     sockets::trials(&mut trials);
     alone::trials(&mut trials);
     mixed::trials(&mut trials);
+    agent::trials(&mut trials);
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 

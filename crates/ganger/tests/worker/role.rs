@@ -1,4 +1,4 @@
-//! What this program does as a worker.
+//! What this program does as a worker or an agent.
 
 use std::{env, pin::pin};
 
@@ -10,7 +10,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use crate::by_hand;
+use crate::{agent, by_hand};
 
 /// Plays the part that the arguments say; returns the exit code.
 pub(crate) fn play(args: &[&str]) -> i32 {
@@ -20,6 +20,7 @@ pub(crate) fn play(args: &[&str]) -> i32 {
         ["several-threads", ..] => several_threads(),
         ["deaf-alone", ..] => ganger::worker(deaf_alone),
         ["late-primary", ..] => ganger::main(no_primary, deaf_alone),
+        ["relay", ..] => agent::relay(),
         ["late", ..] => late(),
         ["listen", ..] => ganger::main(no_primary, listen),
         ["deaf", ..] => ganger::main(no_primary, deaf),
@@ -39,7 +40,7 @@ pub(crate) fn play(args: &[&str]) -> i32 {
     }
 }
 
-async fn no_primary(_: Primary) -> ganger::Result {
+pub(crate) async fn no_primary(_: Primary) -> ganger::Result {
     Err("this process was started as a worker".into())
 }
 

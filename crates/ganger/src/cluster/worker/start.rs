@@ -2,10 +2,10 @@
 
 use std::{ffi::OsString, future::Future, io, sync::Once};
 
-use ganger_proto::{Serialization, Slot, WorkerId, node};
+use ganger_proto::{AgentId, Serialization, Slot, WorkerId, node};
 
 use super::{
-    Member, Worker,
+    Member, NewAgent, Worker,
     connected::{Shared, Taken},
     inherited::Inherited,
     life::Life,
@@ -48,50 +48,73 @@ pub struct NewWorker {
 /// That it was called too late; that a variable or a descriptor is not what it should be, with its name.
 pub fn worker() -> io::Result<NewWorker> {
     match take()? {
-        Some(worker) => Ok(worker),
+        Some(Role::Worker(worker)) => Ok(worker),
+        Some(Role::Agent(_)) => Err(no_agent()),
         None => Ok(NewWorker::alone(WorkerId(0), Slot(0), Inherited::take()?)),
     }
 }
 
-/// The worker that this process was started as; none if it was not.
-pub(crate) fn take() -> io::Result<Option<NewWorker>> {
+/// What a process may be started as.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Worker(NewWorker),
+    Agent(NewAgent),
+}
+
+/// A program that has nothing for an agent to do must not take itself for a primary.
+pub(crate) fn no_agent() -> io::Error {
+    let text = "started as a gang's agent, which this program is not: it would have to call ganger::agent or \
+                ganger::main_with_agent";
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// What this process was started as; none if it was started by nobody of that sort.
+pub(crate) fn take() -> io::Result<Option<Role>> {
     let worker = env::take(&environment::OWN).map_err(io::Error::other)?;
     let text =
         |at: usize| worker.get(at).cloned().flatten().and_then(|value: OsString| value.into_string().ok());
-    let slot = text(3).and_then(|slot| slot.parse().ok());
-    let (Some(channel), Some(id)) = (text(0), text(2)) else {
-        if text(8).as_deref() != Some(environment::WORKER) {
-            return Ok(None);
+    let slot = text(3).and_then(|slot| slot.parse().ok()).map(Slot);
+    // A ganger's name for it: host/name/slot/id, or host/name/agent/id.
+    let number = || text(7).and_then(|id| id.rsplit('/').next().and_then(|id| id.parse().ok())).unwrap_or(0);
+    let role = text(8);
+    let primary = || -> io::Result<Option<Taken>> {
+        let Some(channel) = text(0) else { return Ok(None) };
+        let serialization = match text(1) {
+            None => Serialization::Json,
+            Some(name) => Serialization::named(&name).ok_or_else(|| {
+                let message =
+                    format!("the channel's serialization {name:?} is not spoken here: json or advanced");
+                io::Error::new(io::ErrorKind::Unsupported, message)
+            })?,
+        };
+        let number = channel.parse().map_err(|_| wrong(node::CHANNEL_FD, &channel))?;
+        let lane = adopt_lane(worker.get(4).and_then(Option::as_deref));
+        Ok(Some(Taken { channel: fd::adopt(number)?, lane, serialization }))
+    };
+    let role = match (text(2), role.as_deref()) {
+        (Some(id), _) if text(0).is_some() => {
+            let id: u32 = id.parse().map_err(|_| wrong(node::UNIQUE_ID, &id))?;
+            let slot = slot.unwrap_or(Slot(id.saturating_sub(1)));
+            let (primary, inherited) = (primary()?, Inherited::take()?);
+            Role::Worker(NewWorker { id: WorkerId(id), slot, primary, inherited })
         }
-        // A ganger's worker without a channel: host/name/slot/id.
-        let id = text(7).and_then(|id| id.rsplit('/').next().and_then(|id| id.parse().ok()));
-        let inherited = Inherited::take()?;
-        return Ok(Some(NewWorker::alone(WorkerId(id.unwrap_or(0)), Slot(slot.unwrap_or(0)), inherited)));
+        (_, Some(environment::AGENT)) => {
+            let (id, slot) = (WorkerId(0), Slot(0));
+            let member = NewWorker { id, slot, primary: primary()?, inherited: Inherited::take()? };
+            Role::Agent(NewAgent { id: AgentId(number()), member })
+        }
+        // A ganger's worker without a channel.
+        (_, Some(environment::WORKER)) => {
+            let inherited = Inherited::take()?;
+            Role::Worker(NewWorker::alone(WorkerId(number()), slot.unwrap_or(Slot(0)), inherited))
+        }
+        _ => return Ok(None),
     };
-    let wrong = |name: &str, value: &str| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("{name}={value} in the environment is no number"))
-    };
-    let serialization = match text(1) {
-        None => Serialization::Json,
-        Some(name) => Serialization::named(&name).ok_or_else(|| {
-            let message =
-                format!("the channel's serialization {name:?} is not spoken here: json or advanced");
-            io::Error::new(io::ErrorKind::Unsupported, message)
-        })?,
-    };
-    let number = channel.parse().map_err(|_| wrong(node::CHANNEL_FD, &channel))?;
-    let id: u32 = id.parse().map_err(|_| wrong(node::UNIQUE_ID, &id))?;
-    let primary = Taken {
-        channel: fd::adopt(number)?,
-        lane: adopt_lane(worker.get(4).and_then(Option::as_deref)),
-        serialization,
-    };
-    Ok(Some(NewWorker {
-        id: WorkerId(id),
-        slot: Slot(slot.unwrap_or(id.saturating_sub(1))),
-        primary: Some(primary),
-        inherited: Inherited::take()?,
-    }))
+    Ok(Some(role))
+}
+
+fn wrong(name: &str, value: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{name}={value} in the environment is no number"))
 }
 
 impl NewWorker {
