@@ -1,16 +1,19 @@
 //! Letters between the real processes of a gang: Node workers, a Node agent, and the primary.
 
+use std::net::SocketAddr;
+
 use ganger::{
-    Serialization, WorkerId,
+    Guard, Serialization, WorkerId,
     cluster::{
-        AgentError, AgentEvent, AgentSettings, Event, Policy, To, WorkerFault,
+        AgentError, AgentEvent, AgentSettings, Event, Policy, Primary, Settings, To, WorkerFault,
         messenger::{Party, QUEUE, Refusal, UNDELIVERED},
     },
+    guard::{Config, Notice, Report, Verdict},
     process::Exit,
 };
 use serde_json::{Value, json};
 
-use crate::support::{Directory, Gang, NODE, node, run};
+use crate::support::{Directory, Gang, NODE, ask, example, node, run};
 
 on_each_node! {
     every_address_is_found: "messenger",
@@ -302,6 +305,48 @@ fn workers_may_have_a_messenger_without_an_agent() {
         let [(WorkerId(1), refused), (WorkerId(2), letter)] = got else { panic!("{got:?}") };
         assert_eq!(refused[1]["data"]["code"], "no-receiver");
         assert_eq!(letter[1]["from"]["slot"], 0);
+    });
+}
+
+#[test]
+fn the_example_is_primary_worker_and_agent() {
+    run(async {
+        let mut settings = Settings::new(example("agent"));
+        settings.env = vec![("PORT".into(), "0".into())];
+        settings.agent = Some(AgentSettings::new(example("agent")));
+        let mut config = Config::default();
+        config.workers = 2;
+        let mut guard = Guard::new(Primary::new(settings).unwrap(), config, None);
+        let mut address = None;
+        loop {
+            match guard.next().await.unwrap() {
+                Report::Listening { address: open } => address = Some(open),
+                Report::Notice { notice: Notice::GangReady { .. }, .. } => break,
+                _ => {}
+            }
+        }
+        let port = address.unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        let mut client = tokio::spawn(async move {
+            for visit in 1..=4 {
+                let text = ask(SocketAddr::new([127, 0, 0, 1].into(), port)).await;
+                assert!(text.starts_with(&format!("visit {visit} of all workers")), "{text}");
+            }
+        });
+        let mut stopped = false;
+        loop {
+            tokio::select! {
+                report = guard.next() => match report.unwrap() {
+                    Report::End(verdict) => return assert_eq!(verdict, Verdict::Stopped),
+                    Report::Notice { notice, .. } => panic!("{notice:?}"),
+                    _ => {}
+                },
+                done = &mut client, if !stopped => {
+                    done.unwrap();
+                    stopped = true;
+                    guard.stop();
+                }
+            }
+        }
     });
 }
 
