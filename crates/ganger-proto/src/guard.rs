@@ -12,7 +12,7 @@
 //!      └──────────────────────────────────────────► Leaving ──► exit    (the ladder, see [`ladder`])
 //! ```
 //!
-//! An [agent], where there is one, is ready before the workers are started and ends after them.
+//! An agent, where there is one, is ready before the workers are started and ends after them.
 //!
 //! Invariants: a slot has at most one occupant. After [`Guard::handle`] said *stop*, nothing is started.
 //! [`Action::End`] comes last and once, when no process is left.
