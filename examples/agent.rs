@@ -19,7 +19,8 @@ fn main() -> ganger::Result {
 async fn primary(mut cluster: Primary) -> ganger::Result {
     let mut config = Config::default();
     config.workers = 2;
-    cluster.settings_mut().agent = Some(AgentSettings::this_program()?);
+    let agent = AgentSettings::this_program()?;
+    cluster.setup(|settings| settings.agent = Some(agent));
     // The guard starts the agent first, and the workers when it is ready.
     let mut guard = Guard::new(cluster, config, None);
     while let Some(report) = guard.next().await {
@@ -33,12 +34,8 @@ async fn primary(mut cluster: Primary) -> ganger::Result {
 async fn agent(agent: Agent) -> ganger::Result {
     agent.ready()?;
     let mut visits = 0;
-    loop {
-        let message = tokio::select! {
-            message = agent.recv() => message,
-            () = agent.stopping() => None,
-        };
-        let Some(message) = message else { return Ok(()) };
+    // There is none any more when all workers have gone.
+    while let Some(message) = agent.recv().await {
         if let Some(Letter { action, from: Sender::Worker { id, .. }, .. }) = message.letter()
             && action == "visit"
         {
@@ -46,6 +43,7 @@ async fn agent(agent: Agent) -> ganger::Result {
             agent.send_letter(To::Worker(id), "visited", &visits)?;
         }
     }
+    Ok(())
 }
 
 async fn worker(worker: Worker) -> ganger::Result {

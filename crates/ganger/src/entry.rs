@@ -51,7 +51,8 @@ where
 /// }
 ///
 /// async fn primary(mut cluster: Primary) -> ganger::Result {
-///     cluster.settings_mut().agent = Some(AgentSettings::this_program()?);
+///     let agent = AgentSettings::this_program()?;
+///     cluster.setup(|settings| settings.agent = Some(agent));
 ///     let mut guard = Guard::new(cluster, Config::default(), None);
 ///     while let Some(_report) = guard.next().await {}
 ///     Ok(())

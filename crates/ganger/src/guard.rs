@@ -126,8 +126,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Guards the workers of `primary`, which should have none yet, and the agent that its settings name. If they write to pipes, `output` passes
-    /// on what they write.
+    /// Guards the workers of `primary`, which should have none yet, and the agent that its settings name. If they
+    /// write to pipes, `output` passes on what they write.
     pub fn new(primary: Primary, mut config: Config, output: Option<Output>) -> Self {
         config.agent = primary.has_agent();
         Self {

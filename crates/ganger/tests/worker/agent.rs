@@ -119,14 +119,7 @@ async fn relay_worker(worker: Worker) -> ganger::Result {
 async fn relay_agent(agent: Agent) -> ganger::Result {
     assert!(env::var_os("NODE_CHANNEL_FD").is_none() && env::var_os("GANGER_ROLE").is_none());
     agent.ready()?;
-    let stopping = agent.stopping();
-    tokio::pin!(stopping);
-    loop {
-        let message = tokio::select! {
-            message = agent.recv() => message,
-            () = &mut stopping => None,
-        };
-        let Some(message) = message else { break };
+    while let Some(message) = agent.recv().await {
         match respond(&message)? {
             Continue((to, action, data)) => agent.send_letter(to, action, &data)?,
             Break(said) => agent.send(&said)?,

@@ -57,9 +57,14 @@ impl Agent {
         self.send(&Outgoing { to, action, data })
     }
 
-    /// The next message, of which [`Message::letter`] is the letter; none when the channel is closed.
+    /// The next message, of which [`Message::letter`] is the letter; none when there is no more and the agent should
+    /// [end](Self::stopping).
     pub async fn recv(&self) -> Option<Message> {
-        self.member.recv().await
+        tokio::select! {
+            biased;
+            message = self.member.recv() => message,
+            () = self.stopping() => None,
+        }
     }
 
     /// Resolves when the agent should finish what it has and end: the workers have gone, or another agent is to come; or
