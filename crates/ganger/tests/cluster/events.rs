@@ -9,13 +9,14 @@ use ganger::{
 };
 use libtest_mimic::Trial;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::{
     alone,
     part::{OBEY, ask, fork},
-    rows::{Kid, rows},
+    rows::{Kid, rows, rows_of},
     rows_under_node,
-    support::{Directory, gone},
+    support::{Directory, gone, read},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -26,6 +27,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         rows_under_node("test-cluster-message", MESSAGE),
         rows("test-cluster-listening-port", listening_port),
         rows_under_node("test-cluster-listening-port", LISTENING_PORT),
+        // A worker of Node 18 asks its primary all the same, for an address that is none.
+        rows_of(
+            Kid::all().filter(|kid| *kid != Kid::Node("18")),
+            "test-net-listen-handle-in-cluster-2",
+            listen_handle,
+        ),
+        rows_under_node("test-net-listen-handle-in-cluster-2", LISTEN_HANDLE),
         rows("test-cluster-worker-death", worker_death),
         rows_under_node("test-cluster-worker-death", WORKER_DEATH),
         rows("test-cluster-worker-kill", worker_kill),
@@ -143,6 +151,32 @@ cluster.fork().send(['listen', '127.0.0.1:0']);
 cluster.on('listening', mustCall((worker, { port }) => {
   assert(Number.isInteger(port) && port > 0);
   worker.kill();
+}));";
+
+/// What is bound already is the worker's own: nobody is asked for it.
+async fn listen_handle(kid: Kid) {
+    let directory = Directory::new();
+    let mut gang = kid.gang(&directory, &OBEY);
+    let worker = fork(&gang).await;
+    let answer = ask(&mut gang, &worker, json!(["listen on what is bound"])).await;
+    // What the primary would have been told was told before.
+    assert_eq!(worker.state(), WorkerState::Online);
+    let client = TcpStream::connect(("127.0.0.1", answer[1].as_u64().unwrap() as u16)).await.unwrap();
+    assert_eq!(read(client).await, "served");
+}
+
+const LISTEN_HANDLE: &str = "
+workers('obey');
+const worker = cluster.fork();
+const heard = [];
+worker.process.on('internalMessage', ({ act }) => heard.push(act));
+ask(worker, ['listen on what is bound'], mustCall(([, port]) => {
+  assert(!heard.includes('queryServer') && !heard.includes('listening'), heard);
+  let text = '';
+  require('net').connect(port, '127.0.0.1').on('data', (data) => { text += data; }).on('end', mustCall(() => {
+    assert.strictEqual(text, 'served');
+    worker.kill();
+  }));
 }));";
 
 async fn worker_death(kid: Kid) {

@@ -4,7 +4,7 @@ use std::{env, future::Future, net::SocketAddr, path::PathBuf, pin::Pin, pin::pi
 
 use ganger::cluster::{Listener, Policy, Primary, Settings, Worker, WorkerHandle};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, task::JoinSet};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
 
 use crate::{
     rows::Kid,
@@ -45,6 +45,13 @@ pub(crate) const OBEY: Part = Part {
             // After what Node itself says.
             const listening = () => setImmediate(() => process.send(['listening', server.address().port ?? server.address()]));
             port ? server.listen({ port, host }, listening) : server.listen(where, listening);
+          },
+          'listen on what is bound': () => {
+            const bound = net.createServer().listen({ port: 0, host: '127.0.0.1', exclusive: true }, () => {
+              const server = net.createServer((socket) => socket.end('served')).listen(bound._handle, () => {
+                process.send(['listening', server.address().port]);
+              });
+            });
           },
           bind: (where) => {
             const [address, port] = where.split(':');
@@ -94,6 +101,18 @@ async fn obey(worker: Worker) -> ganger::Result {
                 }
                 Err(error) => json!(["error", code_of(&error)]),
             },
+            "listen on what is bound" => {
+                let bound = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+                bound.set_nonblocking(true)?;
+                let listener = TcpListener::from_std(bound)?;
+                let port = listener.local_addr()?.port();
+                open.spawn(async move {
+                    if let Ok((mut connection, _)) = listener.accept().await {
+                        let _ = connection.write_all(b"served").await;
+                    }
+                });
+                json!(["listening", port])
+            }
             "bind" => {
                 let address: SocketAddr = argument.as_str().unwrap_or_default().parse()?;
                 bound.push(worker.bind_udp(address).await?);
