@@ -1,0 +1,73 @@
+//! The end of the gang, and of a worker that is not wanted.
+
+use super::{Action, AgentAction, Cause, Guard, Phase, Verdict, agent, ladder::Ladder};
+use crate::{Time, WorkerId};
+
+impl Guard {
+    pub(super) fn kill(&mut self, worker: WorkerId, cause: Cause) {
+        if let Some(ward) = self.wards.get_mut(&worker) {
+            ward.cause.get_or_insert(cause);
+            self.actions.push_back(Action::Kill(worker));
+        }
+    }
+
+    pub(super) fn retire(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        if ward.leaving.is_none() {
+            self.actions.push_back(Action::Retire(worker));
+        }
+        let mut ladder = Ladder::stop(now, self.config.stop_timeout, ward.channel_open);
+        if ward.leaving.is_some() && !ward.channel_open {
+            ladder.channel_closed(now);
+        }
+        ward.leaving = Some(ladder);
+    }
+
+    pub(super) fn end(&mut self, now: Time, verdict: Verdict) {
+        if self.is_ending() {
+            return;
+        }
+        self.phase = Phase::Ending(verdict);
+        for place in &mut self.slots {
+            place.start_at = None;
+        }
+        if let Some(agent) = &mut self.agent {
+            agent.gang_ends(now, &self.config);
+        }
+        // What was decided and not done yet is not done any more.
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Agent(AgentAction::Start(_)) => {
+                    self.agent.iter_mut().for_each(agent::Agent::start_cancelled);
+                }
+                Action::Start(slot, _) => self.slots[slot.0 as usize].starting = false,
+                action => self.actions.push_back(action),
+            }
+        }
+        self.actions.push_back(Action::CloseSockets);
+        let workers: Vec<WorkerId> = self.wards.keys().copied().collect();
+        workers.into_iter().for_each(|worker| self.retire(now, worker));
+        self.finish_if_empty(now);
+    }
+
+    pub(super) fn kill_all(&mut self) {
+        self.kill_workers();
+        self.kill_agent();
+    }
+
+    /// Kills the workers; the agent has done nothing, and leaves by its ladder.
+    pub(super) fn kill_workers(&mut self) {
+        self.actions.extend(self.wards.keys().map(|worker| Action::Kill(*worker)));
+    }
+
+    pub(super) fn finish_if_empty(&mut self, now: Time) {
+        let starting = self.slots.iter().any(|place| place.starting);
+        if self.wards.is_empty()
+            && !starting
+            && self.agent_is_gone(now)
+            && let Phase::Ending(verdict) = std::mem::replace(&mut self.phase, Phase::Ended)
+        {
+            self.actions.push_back(Action::End(verdict));
+        }
+    }
+}
