@@ -1,6 +1,6 @@
 //! Primaries in a process of their own: this program, as [`VARIABLE`] says.
 
-use std::{env, process};
+use std::{env, path::Path, process};
 
 use ganger::{
     cluster::{Event, Primary, Settings, Worker},
@@ -16,10 +16,16 @@ pub(crate) fn role() -> Option<String> {
     env::var(VARIABLE).ok()
 }
 
+/// A copy of this program as such a primary.
+pub(crate) fn command_of(copy: &Path, what: &str) -> Command {
+    let mut command = Command::new(copy);
+    command.env(VARIABLE, what).guarded(true).kill_on_drop(true).kill_signal(9);
+    command
+}
+
 /// This program as such a primary. With `settings` its workers are those, else itself with the same arguments.
 pub(crate) fn command(what: &str, settings: Option<&Settings>, args: &[&str]) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.env(VARIABLE, what).guarded(true).kill_on_drop(true).kill_signal(9);
+    let mut command = command_of(&env::current_exe().unwrap(), what);
     if let Some(settings) = settings {
         command.arg(settings.program.clone()).args(settings.args.iter().cloned());
     }
@@ -31,6 +37,7 @@ pub(crate) fn play(what: &str) -> ! {
     let no_worker = async |_: Worker| Err("this process was started as a primary".into());
     let done = match what {
         "say the arguments of a worker" => ganger::main(say_arguments, no_worker),
+        "listen where one may not" => ganger::main(listen_where_one_may_not, no_worker),
         "leave" => ganger::main(leave, no_worker),
         "panic" => ganger::main(fail, no_worker),
         other => panic!("no such primary: {other:?}"),
@@ -63,6 +70,30 @@ async fn say_arguments(mut primary: Primary) -> ganger::Result {
     }
     Ok(())
 }
+
+/// Says what a worker gets that asks for a privileged port, and how it ends.
+async fn listen_where_one_may_not(mut primary: Primary) -> ganger::Result {
+    assert!(!rustix::process::geteuid().is_root());
+    as_told(&mut primary);
+    let worker = primary.fork()?;
+    primary
+        .send(worker.id, &("listen", "it", serde_json::json!({ "host": "127.0.0.1", "port": PRIVILEGED })))?;
+    while let Some(event) = primary.next().await {
+        match event {
+            Event::Message { message, .. } => {
+                println!("{}", message.as_json());
+                primary.disconnect(worker.id);
+            }
+            Event::Exit { exit, .. } => println!("{exit}"),
+            Event::Listening { .. } => println!("it listens"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A port that not everybody may have.
+pub(crate) const PRIVILEGED: u16 = 42;
 
 /// Ends without any care as soon as a worker listens.
 async fn leave(mut primary: Primary) -> ganger::Result {

@@ -16,10 +16,14 @@ mod part;
 mod refused;
 #[path = "../support/rows.rs"]
 mod rows;
+mod rr;
 mod setup;
+mod shared;
+mod sockets;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "the other test binaries use the rest")]
 mod support;
+mod udp;
 
 use std::{env, future::Future};
 
@@ -42,13 +46,19 @@ fn main() {
         flood::trials(),
         apps::trials(),
         refused::trials(),
+        rr::trials(),
+        shared::trials(),
+        udp::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), groups.into_iter().flatten().collect()).exit();
 }
 
 /// What workers do in all rows.
 fn parts() -> Vec<&'static Part> {
-    [part::PARTS, disconnect::PARTS, api::PARTS].into_iter().flatten().collect()
+    [part::PARTS, disconnect::PARTS, api::PARTS, &[sockets::SOCKETS], udp::PARTS]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The test of a row without a worker, or with one that is not the row's matter.

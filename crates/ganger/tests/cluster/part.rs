@@ -155,7 +155,7 @@ async fn listen(worker: &Worker, place: &str) -> std::io::Result<Listener> {
 }
 
 /// Node's code of an error.
-fn code_of(error: &std::io::Error) -> &'static str {
+pub(crate) fn code_of(error: &std::io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(13) => "EACCES",
         Some(98) => "EADDRINUSE",

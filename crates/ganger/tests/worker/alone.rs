@@ -31,8 +31,9 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     alone("datagrams", || Box::pin(datagrams_are_served()));
     alone("path", || Box::pin(a_path_is_served_and_removed()));
     alone("inherited sockets", || Box::pin(inherited_sockets_are_taken()));
+    alone("test-dgram-bind-fd-error", || Box::pin(a_descriptor_is_what_it_is()));
     alone("inherited for another", || Box::pin(what_is_for_another_is_left()));
-    alone("descriptor", || Box::pin(a_descriptor_is_named()));
+    alone("test-dgram-bind-fd", || Box::pin(a_descriptor_is_named()));
     alone("without a channel", || Box::pin(a_gang_without_channels_has_names()));
 }
 
@@ -287,14 +288,22 @@ async fn a_descriptor_is_named() {
     let mut command = command("alone");
     let mut loner = Loner::start(hand_over(&mut command, vec![tcp.into(), udp.into()]));
     loner.answer().await;
-    // One is not the other.
-    assert_eq!(loner.ask(json!(["bind only", 3])).await, json!(["error", "invalid input parameter", 22]));
-    assert_eq!(loner.ask(json!(["listen", 4])).await, json!(["error", "invalid input parameter", 22]));
-    assert_eq!(loner.ask(json!(["listen", 1000])).await[2], 9);
     assert_eq!(loner.listen(3).await, address);
     loner.serve(0).await;
     assert_eq!(loner.ask(json!(["bind only", 4])).await, json!(["bound", datagrams]));
     assert_eq!(exchange(&mut TcpStream::connect(address).await.unwrap(), "x").await, "0 x");
+}
+
+async fn a_descriptor_is_what_it_is() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut command = command("alone");
+    let mut loner = Loner::start(hand_over(&mut command, vec![tcp.into(), udp.into()]));
+    loner.answer().await;
+    let unfit = json!(["error", "invalid input parameter", 22]);
+    assert_eq!(loner.ask(json!(["bind only", 3])).await, unfit);
+    assert_eq!(loner.ask(json!(["listen", 4])).await, unfit);
+    assert_eq!(loner.ask(json!(["listen", 1000])).await[2], 9);
 }
 
 /// `ganger run --channel off`: no primary to talk to, and a place in the gang all the same.
