@@ -187,6 +187,7 @@ impl Guard {
 
     /// Time has passed.
     pub(super) fn handle_agent_timeout(&mut self, now: Time) {
+        let ending = self.is_ending();
         let Some(agent) = &mut self.agent else { return };
         if agent.start_at.is_some_and(|at| at <= now) {
             return self.start_agent();
@@ -197,7 +198,8 @@ impl Guard {
         }
         let id = ward.id;
         if ward.silent_since.take_if(|since| *since + DEATH_FOLLOWS <= now).is_some() {
-            if ward.leaving.is_none() {
+            // In a gang that ends its turn comes when the workers are gone.
+            if ward.leaving.is_none() && !ending {
                 self.notice_of_agent(AgentNotice::Ill { agent: id, illness: Illness::ChannelClosed });
                 self.retire_agent(now, self.config.stop_timeout);
             }
@@ -280,10 +282,12 @@ impl Guard {
             self.notice_of_agent(AgentNotice::StartFailed { error, retry_in: None });
             return self.end(now, Verdict::AgentStart);
         }
-        let pause = self.pause_after_young_agent(now);
-        let retry_in = (!self.is_ending()).then_some(pause);
+        let retry_in = self.pause_after_agent(now, true);
         self.notice_of_agent(AgentNotice::StartFailed { error, retry_in });
-        self.start_agent_at(now + pause);
+        match retry_in {
+            Some(pause) => self.start_agent_at(now + pause),
+            None => self.give_up_agent(now),
+        }
     }
 
     /// As with workers, any sign will do until the first one has shown which it gives.
@@ -345,23 +349,27 @@ impl Guard {
         if ward.replaced {
             return self.start_agent();
         }
-        let pause = if young { self.pause_after_young_agent(now) } else { RESTART_AFTER };
-        if self.is_ending() {
-            return self.notice_of_agent(died(Then::GangEnds));
-        }
+        let Some(pause) = self.pause_after_agent(now, young) else {
+            self.notice_of_agent(died(Then::GangEnds));
+            return self.give_up_agent(now);
+        };
         self.notice_of_agent(died(Then::RetryIn(pause)));
         self.start_agent_at(now + pause);
     }
 
-    /// The pause before the next start after a young death. Too many of them, and no worker ready: the gang ends.
-    fn pause_after_young_agent(&mut self, now: Time) -> Duration {
-        let Some(agent) = &mut self.agent else { return RESTART_AFTER };
+    /// The pause before the next start after a death; none if there is no hope, nor a worker ready.
+    fn pause_after_agent(&mut self, now: Time, young: bool) -> Option<Duration> {
+        let agent = self.agent.as_mut().filter(|_| young);
+        let Some(agent) = agent else { return Some(RESTART_AFTER) };
         let pause = agent.backoff.young_death(now, &mut self.random).max(RESTART_AFTER);
-        if agent.backoff.is_hopeless(now) && self.ready() == 0 {
-            self.end(now, Verdict::AgentCrashLoop);
-            self.kill_workers();
-        }
-        pause
+        let hopeless = agent.backoff.is_hopeless(now) && self.ready() == 0;
+        (!hopeless).then_some(pause)
+    }
+
+    /// The agents die as fast as they are started.
+    fn give_up_agent(&mut self, now: Time) {
+        self.end(now, Verdict::AgentCrashLoop);
+        self.kill_workers();
     }
 
     fn start_agent_at(&mut self, at: Time) {

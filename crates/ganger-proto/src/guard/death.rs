@@ -49,10 +49,7 @@ impl Guard {
         self.actions.push_back(Action::Retire(worker));
         if self.slots[slot.0 as usize].occupant == Some(worker) {
             self.slots[slot.0 as usize].occupant = None;
-            let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now) };
-            if self.is_ending() {
-                return;
-            }
+            let Some(pause) = self.pause_after(now, slot, young) else { return self.give_up(now, slot) };
             self.slots[slot.0 as usize].predecessor = Some(worker);
             self.start_after(now, slot, pause);
         }
@@ -91,37 +88,42 @@ impl Guard {
         if !young {
             self.slots[slot.0 as usize].backoff.lived(now - ward.started);
         }
-        let pause = if young { self.pause_after_young_death(now, slot) } else { self.pause(now) };
-        if self.is_ending() {
-            return self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
-        }
-        match pause {
-            None => self.slots[slot.0 as usize].obituary = Some(Obituary { worker, age, cause }),
-            Some(pause) => {
-                self.notice(Notice::Died { worker, slot, age, cause, then: Then::RetryIn(pause) });
-            }
+        let Some(pause) = self.pause_after(now, slot, young) else {
+            self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
+            return self.give_up(now, slot);
+        };
+        if pause.is_zero() {
+            self.slots[slot.0 as usize].obituary = Some(Obituary { worker, age, cause });
+        } else {
+            self.notice(Notice::Died { worker, slot, age, cause, then: Then::RetryIn(pause) });
         }
         self.start_after(now, slot, pause);
     }
 
-    /// The pause before the next start after a young death. Too many of them, and no worker ready: the
-    /// gang ends.
-    pub(super) fn pause_after_young_death(&mut self, now: Time, slot: Slot) -> Option<Duration> {
-        let pause = self.slots[slot.0 as usize].backoff.young_death(now, &mut self.random);
-        if self.slots[slot.0 as usize].backoff.is_hopeless(now) && self.ready() == 0 {
-            self.end(now, Verdict::CrashLoop { slot });
-            self.kill_workers();
+    /// The pause before the next start after a death; none if there is no hope for the slot, nor a worker ready elsewhere.
+    pub(super) fn pause_after(&mut self, now: Time, slot: Slot, young: bool) -> Option<Duration> {
+        if !young {
+            return Some(self.pause(now));
         }
-        Some(pause)
+        let backoff = &mut self.slots[slot.0 as usize].backoff;
+        let pause = backoff.young_death(now, &mut self.random);
+        let hopeless = backoff.is_hopeless(now) && self.ready() == 0;
+        (!hopeless).then_some(pause)
     }
 
-    /// The pause before the next start after a death in good age: none, up to the limit.
-    pub(super) fn pause(&mut self, now: Time) -> Option<Duration> {
-        let limit = self.config.restart_limit?;
+    /// The slot's workers die as fast as they are started, and no other is ready.
+    pub(super) fn give_up(&mut self, now: Time, slot: Slot) {
+        self.end(now, Verdict::CrashLoop { slot });
+        self.kill_workers();
+    }
+
+    /// The pause after a death in good age: none, up to the limit.
+    fn pause(&mut self, now: Time) -> Duration {
+        let Some(limit) = self.config.restart_limit else { return Duration::ZERO };
         let spaced = self.restarts.next(now, limit);
         if spaced.newly {
             self.notice(Notice::RestartsSpaced { limit });
         }
-        spaced.pause
+        spaced.pause.unwrap_or_default()
     }
 }

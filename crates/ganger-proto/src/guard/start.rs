@@ -53,9 +53,12 @@ impl Guard {
             self.end(now, Verdict::FirstStart);
             return self.kill_workers();
         }
-        let retry_in = self.pause_after_young_death(now, slot);
+        let retry_in = self.pause_after(now, slot, true);
         self.notice(Notice::StartFailed { slot, error, retry_in });
-        self.start_after(now, slot, retry_in);
+        match retry_in {
+            Some(pause) => self.start_after(now, slot, pause),
+            None => self.give_up(now, slot),
+        }
     }
 
     pub(super) fn handle_sign(&mut self, now: Time, worker: WorkerId, sign: Sign) {
@@ -87,10 +90,11 @@ impl Guard {
         }
     }
 
-    pub(super) fn start_after(&mut self, now: Time, slot: Slot, pause: Option<Duration>) {
-        match pause {
-            None => self.start(slot),
-            Some(pause) => self.slots[slot.0 as usize].start_at = Some(now + pause),
+    pub(super) fn start_after(&mut self, now: Time, slot: Slot, pause: Duration) {
+        if pause.is_zero() {
+            self.start(slot);
+        } else {
+            self.slots[slot.0 as usize].start_at = Some(now + pause);
         }
     }
 

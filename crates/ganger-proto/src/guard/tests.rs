@@ -151,6 +151,51 @@ fn young_deaths_are_paused_for_and_end_a_gang_without_a_ready_worker() {
 }
 
 #[test]
+fn the_end_comes_after_the_death_that_led_to_it() {
+    let mut gang = Gang::of(1);
+    gang.listens(1);
+    for death in 1..8 {
+        gang.dies(death);
+        gang.pass(Duration::from_secs(8));
+    }
+    let exit = Exit::Code(7);
+    gang.guard.handle(gang.now, Input::Exited(WorkerId(8), exit));
+    let actions: Vec<Action> = std::iter::from_fn(|| gang.guard.poll_action()).collect();
+    assert!(
+        matches!(
+            &actions[..],
+            [.., Action::Notice(Notice::Died { then: Then::GangEnds, .. }), Action::CloseSockets, Action::End(_)]
+        ),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_gang_that_cannot_be_started_any_more_ends_and_starts_nothing() {
+    let mut gang = Gang::ready(1);
+    gang.guard.handle(gang.now, Input::Exited(WorkerId(1), Exit::Code(7)));
+    let (mut told, mut ended) = (0, None);
+    for _ in 0..20 {
+        while let Some(action) = gang.guard.poll_action() {
+            assert_eq!(ended, None, "after the end: {action:?}");
+            match action {
+                Action::Start(slot, _) => {
+                    gang.guard.handle(gang.now, Input::StartFailed { slot, error: "no memory".into() });
+                }
+                Action::Notice(Notice::StartFailed { .. }) => told += 1,
+                Action::End(verdict) => ended = Some(verdict),
+                _ => {}
+            }
+        }
+        let Some(at) = gang.guard.poll_timeout() else { break };
+        gang.now = at;
+        gang.guard.handle_timeout(at);
+    }
+    assert_eq!((told, ended), (8, Some(Verdict::CrashLoop { slot: Slot(0) })));
+    assert_eq!(gang.guard.poll_timeout(), None);
+}
+
+#[test]
 fn a_crash_loop_beside_a_healthy_worker_does_not_end_the_gang() {
     let mut gang = Gang::ready(2);
     let mut dying = 2;
