@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ganger::WorkerId;
 use ganger::cluster::Policy;
-use ganger::guard::{AgentNotice, Notice, Source, Verdict};
+use ganger::guard::{AgentNotice, DeathReport, Notice, Source, Verdict};
 
 use crate::args::LogFormat;
 use crate::plan::Part;
@@ -94,6 +94,8 @@ pub(crate) struct Noticed {
     pub(crate) was_ready: bool,
     /// The last lines of its stderr, if it died.
     pub(crate) last_words: Vec<String>,
+    /// All that is known of its death.
+    pub(crate) death: Option<Box<DeathReport>>,
     /// Whether the gang's start was complete already.
     pub(crate) complete: bool,
 }

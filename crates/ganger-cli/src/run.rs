@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use ganger::cluster::{self, Policy, Primary};
-use ganger::guard::{self, AgentNotice, Guard, Notice, Output, Report, Then, Verdict};
+use ganger::guard::{self, AgentNotice, DeathReport, Guard, Notice, Output, Report, Then, Verdict};
 use ganger::process::Stdio;
 use ganger::{AgentId, WorkerId};
 
@@ -209,7 +209,7 @@ impl<'a> Gang<'a> {
 
     fn reported(&mut self, report: Report) {
         let event = match report {
-            Report::Notice { notice, last_words } => return self.noticed(notice, last_words),
+            Report::Notice { notice, death } => return self.noticed(notice, death),
             Report::Listening { address } => {
                 self.shares = true;
                 Event::Listening { address }
@@ -231,7 +231,8 @@ impl<'a> Gang<'a> {
         self.reporter.report(&event);
     }
 
-    fn noticed(&mut self, notice: Notice, mut last_words: Vec<String>) {
+    fn noticed(&mut self, notice: Notice, death: Option<Box<DeathReport>>) {
+        let mut last_words = death.as_ref().map(|death| death.last_words.clone()).unwrap_or_default();
         let opens_its_port = !self.shares
             && self.alive.len() > 1
             && report::gist(&last_words).is_some_and(|gist| report::says_address_in_use(&gist));
@@ -283,6 +284,7 @@ impl<'a> Gang<'a> {
             group,
             was_ready,
             last_words,
+            death,
             complete: self.complete,
         }));
         if opens_its_port {

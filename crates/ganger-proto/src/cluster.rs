@@ -362,6 +362,16 @@ pub struct WorkerSnapshot {
     pub open: u32,
 }
 
+/// What a worker has of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// How many it was handed and has not answered for.
+    pub under_way: usize,
+    /// How many it has taken and not closed, where that is counted: with [`Policy::LeastConn`].
+    pub open: Option<u32>,
+}
+
 /// What workers listen on, in a [`Snapshot`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

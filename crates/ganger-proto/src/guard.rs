@@ -18,6 +18,7 @@
 //! [`Action::End`] comes last and once, when no process is left.
 
 mod agent;
+mod cause;
 mod config;
 mod death;
 mod end;
@@ -34,10 +35,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentAction, AgentInput};
+pub use cause::{Cause, Exit};
 pub use config::Config;
-pub use notice::{AgentNotice, Cause, Exit, Illness, Notice, Sign, Then, Verdict};
+pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Verdict};
 pub use restart::Limit;
 pub use seam::{Action, Input};
+
+pub use crate::node::Panic;
 
 use crate::{Generation, Slot, Time, WorkerId};
 use restart::Backoff;
@@ -122,7 +126,9 @@ impl Guard {
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front()?;
+        self.note_blow(&action);
+        Some(action)
     }
 
     /// When [`Guard::handle_timeout`] wants to be called.
@@ -158,6 +164,12 @@ impl Guard {
             Input::Leaving(worker) => self.handle_ill(now, worker, Illness::Leaving),
             Input::Disconnected(worker) => self.handle_disconnected(now, worker),
             Input::Condemned(worker, why) => self.kill(worker, Cause::Condemned(why)),
+            Input::Panicked(worker, panic) => self.handle_panicked(now, worker, panic),
+            Input::OutOfMemory { worker, limit } => {
+                if let Some(ward) = self.wards.get_mut(&worker) {
+                    ward.blows.out_of_memory = Some(limit);
+                }
+            }
             Input::Exited(worker, exit) => self.handle_exited(now, worker, exit),
             Input::Agent(input) => self.handle_agent(now, input),
             Input::Stop if self.is_ending() => self.kill_all(),
@@ -194,7 +206,7 @@ impl Guard {
                 return self.handle_ill(now, worker, Illness::ChannelClosed);
             }
             if let Some(replaced_by) = ward.replaced {
-                let illness = Illness::ChannelClosed;
+                let illness = ward.illness();
                 self.notice(Notice::Ill { worker, slot, illness, replaced_by });
             }
         } else if let Some(ladder) = &mut ward.leaving {

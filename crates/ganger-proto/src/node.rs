@@ -8,6 +8,7 @@ pub mod advanced;
 mod cluster;
 mod lent;
 mod object;
+mod panic;
 
 use std::{borrow::Cow, fmt, sync::LazyLock};
 
@@ -19,6 +20,7 @@ use crate::wire::json;
 
 pub use cluster::{Act, AddressType, ClusterMessage, Query, Sockname, Target};
 pub use lent::{Lent, LentMessage};
+pub use panic::Panic;
 
 /// Environment: the number of the channel's descriptor in the child.
 pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
@@ -82,6 +84,8 @@ pub enum Line<'a> {
     Cluster(ClusterMessage),
     /// A message about sockets that were lent.
     Lent(LentMessage),
+    /// A worker of ours: what failed in it.
+    Panic(Panic),
     /// Internal, and nothing that this side knows: ignored, as in Node.
     Other,
 }
@@ -130,6 +134,7 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
         },
         "NODE_HANDLE_ACK" => Line::HandleAck,
         "NODE_HANDLE_NACK" => Line::HandleNack,
+        panic::CMD => Line::Panic(Panic::read(&fields)),
         "NODE_CLUSTER" => Line::Cluster(ClusterMessage::read(&fields)),
         cmd => LentMessage::read(cmd, &fields).map_or(Line::Other, Line::Lent),
     })
@@ -215,6 +220,7 @@ fields! {
     Sockname = "sockname", Address = "address", Port = "port", AddressType = "addressType", Fd = "fd",
     Flags = "flags", Backlog = "backlog", Index = "index", ReadableAll = "readableAll",
     WritableAll = "writableAll", Ganger = "ganger", Count = "count", TellCloses = "tellCloses",
+    Message = "message", Place = "place", Backtrace = "backtrace",
 }
 
 impl<'a> Fields<'a> {

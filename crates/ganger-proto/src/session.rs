@@ -31,7 +31,7 @@ pub(crate) use payload::Form;
 pub use payload::{ParseError, Payload, Serialization, WriteError};
 
 use crate::{
-    node::{ClusterMessage, HandleKind, LentMessage},
+    node::{ClusterMessage, HandleKind, LentMessage, Panic},
     wire::json,
 };
 use inbound::Cutter;
@@ -173,6 +173,8 @@ pub enum Event<H> {
     },
     /// An answer about sockets that were lent to the peer.
     Lent(LentMessage),
+    /// The peer, a worker, says that something in it failed that nobody caught.
+    Panic(Panic),
     /// The peer has the handle, or may have it (after a [`Fault`] that [is fatal](Fault::is_fatal) its answer
     /// is not read any more); our copy comes back.
     Delivered {

@@ -39,8 +39,8 @@ pub use environment::inherited_policy;
 pub use event::{Address, Event, WorkerFault};
 pub use events::{Events, HELD};
 pub use ganger_proto::{
-    cluster::{Counters, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
-    node::AddressType,
+    cluster::{Counters, Held, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
+    node::{AddressType, Panic},
 };
 pub use group::Group;
 pub use listen::Listen;

@@ -4,7 +4,10 @@
 //! like any other. It owns the [`Primary`] and works while [`Guard::next`] is awaited.
 
 mod agent;
+mod cause;
 mod output;
+mod report;
+mod vitals;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,11 +24,17 @@ use crate::{
     channel::Message,
     clock,
     cluster::{AgentInfo, Event, Letter, Primary, WorkerFault, WorkerInfo},
-    process::Exit,
 };
 
-pub use ganger_proto::guard::{AgentNotice, Cause, Config, Illness, Limit, Notice, Sign, Then, Verdict};
+pub use cause::describe;
+pub use ganger_proto::guard::{
+    AgentNotice, Cause, Config, Illness, Limit, Notice, Panic, Sign, Then, Verdict,
+};
 pub use output::{Output, Source};
+pub use report::DeathReport;
+
+use cause::in_proto;
+use vitals::{OutOfMemory, Vitals};
 
 /// The stop signal.
 const TERM: i32 = rustix::process::Signal::TERM.as_raw();
@@ -48,8 +57,8 @@ pub enum Report {
     Notice {
         /// What.
         notice: Notice,
-        /// With a death: the last lines of the process's stderr, if they pass through an [`Output`].
-        last_words: Vec<String>,
+        /// With a death: all that is known of it.
+        death: Option<Box<DeathReport>>,
     },
     /// A socket is open; said once.
     Listening {
@@ -121,6 +130,11 @@ pub struct Guard {
     passed: u64,
     /// Whose death was the last report.
     reported: Option<Source>,
+    vitals: Vitals,
+    /// How many deaths there were in each slot.
+    deaths: BTreeMap<Slot, u32>,
+    /// How many agents have died.
+    agent_deaths: u32,
     /// Since when the gang has ended.
     ended: Option<Time>,
 }
@@ -144,6 +158,9 @@ impl Guard {
             agent_faults: Vec::new(),
             passed: 0,
             reported: None,
+            vitals: Vitals::default(),
+            deaths: BTreeMap::new(),
+            agent_deaths: 0,
             ended: None,
         }
     }
@@ -194,6 +211,7 @@ impl Guard {
             tokio::select! {
                 event = self.primary.event() => self.handle(event),
                 () = clock::at(self.machine.poll_timeout()) => self.machine.handle_timeout(clock::now()),
+                () = clock::at(self.vitals.next()) => self.vitals.look(),
                 () = closed => {}
                 () = clock::at(waits_until) => {}
             }
@@ -225,12 +243,10 @@ impl Guard {
         }
         self.waits_until = None;
         let mut report = self.reports.pop_front()?;
-        if let Report::Notice { notice, last_words } = &mut report
-            && let Some(source) = dead(notice)
-        {
-            self.reported = Some(source);
+        if let Report::Notice { death: Some(death), .. } = &mut report {
+            self.reported = Some(death.who);
             if let Some(output) = &self.output {
-                *last_words = output.take_last_words(source);
+                death.last_words = output.take_last_words(death.who);
             }
         }
         Some(report)
@@ -243,12 +259,18 @@ impl Guard {
                 Action::Retire(worker) => self.primary.disconnect(worker),
                 // A worker that is gone needs neither.
                 Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),
-                Action::Kill(worker) => drop(self.primary.kill_group(worker)),
+                Action::Kill(worker) => {
+                    if let Some(info) = self.workers.get(&worker) {
+                        self.vitals.killing(Source::Worker(worker, info.slot));
+                    }
+                    self.primary.kill_group(worker);
+                }
                 Action::Agent(action) => self.perform_on_agent(action),
                 Action::CloseSockets => self.primary.close_sockets(),
                 Action::ReplacementsDue(due) => self.primary.set_replacements_due(due),
                 Action::Notice(notice) => {
-                    self.reports.push_back(Report::Notice { notice, last_words: Vec::new() });
+                    let death = self.death(&notice).map(Box::new);
+                    self.reports.push_back(Report::Notice { notice, death });
                 }
                 Action::End(verdict) => {
                     self.ended = Some(clock::now());
@@ -256,6 +278,25 @@ impl Guard {
                 }
             }
         }
+        self.vitals.forget_the_dead();
+    }
+
+    /// All that is known of a death, but for its last words, which may still be on their way.
+    fn death(&mut self, notice: &Notice) -> Option<DeathReport> {
+        let (age, cause) = match notice {
+            Notice::Died { age, cause, .. } | Notice::Agent(AgentNotice::Died { age, cause, .. }) => {
+                (*age, cause.clone())
+            }
+            _ => return None,
+        };
+        let who = dead(notice)?;
+        let deaths = match who {
+            Source::Worker(_, slot) => self.deaths.entry(slot).or_default(),
+            Source::Agent(_) => &mut self.agent_deaths,
+        };
+        let before = *deaths;
+        *deaths += 1;
+        Some(DeathReport::new(who, age, cause, before, self.vitals.take(who)))
     }
 
     fn start(&mut self, slot: Slot, generation: Generation) {
@@ -263,6 +304,7 @@ impl Guard {
             Ok(info) => {
                 let worker = info.id;
                 self.workers.insert(worker, info);
+                self.vitals.started(Source::Worker(worker, slot), info.pid);
                 let streams = self.primary.take_output(worker);
                 if let Some(output) = &self.output {
                     output.pass(Source::Worker(worker, slot), streams);
@@ -296,9 +338,14 @@ impl Guard {
                 Input::Sign(worker.id, Sign::Message)
             }
             Event::Leaving { worker } => Input::Leaving(worker.id),
+            Event::Panicked { worker, panic } => Input::Panicked(worker.id, panic),
             Event::Disconnect { worker } => Input::Disconnected(worker.id),
-            Event::Exit { worker, exit, .. } => {
+            Event::Exit { worker, exit, held, .. } => {
                 self.faults.retain(|(id, _)| *id != worker.id);
+                let source = Source::Worker(worker.id, worker.slot);
+                if let Some(OutOfMemory { limit }) = self.vitals.ended(source, exit, held) {
+                    self.machine.handle(clock::now(), Input::OutOfMemory { worker: worker.id, limit });
+                }
                 Input::Exited(worker.id, in_proto(exit))
             }
             Event::BindFailed { worker, address, error } => {
@@ -342,32 +389,5 @@ fn dead(notice: &Notice) -> Option<Source> {
         Notice::Died { worker, slot, .. } => Some(Source::Worker(*worker, *slot)),
         Notice::Agent(AgentNotice::Died { agent, .. }) => Some(Source::Agent(*agent)),
         _ => None,
-    }
-}
-
-/// A cause of death in words: `exit code 7`, `signal SIGSEGV (core dumped)`, …
-pub fn describe(cause: &Cause) -> String {
-    match cause {
-        Cause::Exit(exit) => in_system(*exit).to_string(),
-        Cause::StartTimeout { after } => {
-            format!("not ready within {} s of its start, as its predecessor was: killed", after.as_secs())
-        }
-        Cause::Condemned(why) => format!("{why}: killed"),
-        Cause::Left => "it left of its own accord".into(),
-        _ => "for an unknown reason".into(),
-    }
-}
-
-fn in_proto(exit: Exit) -> proto::Exit {
-    match exit {
-        Exit::Code(code) => proto::Exit::Code(code),
-        Exit::Signal { signal, core_dumped } => proto::Exit::Signal { signal, core_dumped },
-    }
-}
-
-fn in_system(exit: proto::Exit) -> Exit {
-    match exit {
-        proto::Exit::Code(code) => Exit::Code(code),
-        proto::Exit::Signal { signal, core_dumped } => Exit::Signal { signal, core_dumped },
     }
 }

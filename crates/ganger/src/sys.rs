@@ -10,9 +10,11 @@
 //! - an interrupted call (`EINTR`) is repeated, never reported.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod diag;
 pub mod env;
 pub mod errno;
+pub mod evidence;
 pub mod fd;
 pub mod pidfd;
 pub mod poll;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ganger::guard::{AgentNotice, Illness, Notice, Then, Verdict, describe};
+use ganger::guard::{AgentNotice, DeathReport, Illness, Notice, Then, Verdict, describe};
 use serde_json::{Value, json};
 
 use super::{Event, Level, Noticed, Starting};
@@ -89,7 +89,7 @@ fn named(event: &Event) -> (&'static str, Value) {
     }
 }
 
-fn notice(Noticed { notice, pid, was_ready, last_words, .. }: &Noticed) -> (&'static str, Value) {
+fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -> (&'static str, Value) {
     match notice {
         Notice::Started { worker, slot } => {
             ("worker-started", json!({ "worker": worker.0, "slot": slot.0, "pid": pid }))
@@ -108,17 +108,16 @@ fn notice(Noticed { notice, pid, was_ready, last_words, .. }: &Noticed) -> (&'st
                 Then::RetryIn(pause) => (None, Some(seconds(*pause))),
                 Then::GangEnds | Then::Nothing => (None, None),
             };
-            (
-                "worker-died",
-                json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "age": seconds(*age),
-                    "cause": describe(cause), "was_ready": was_ready, "replaced_by": replaced_by,
-                    "retry_in": retry_in, "last_words": last_words }),
-            )
+            let told = json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "age": seconds(*age),
+                "cause": describe(cause), "was_ready": was_ready, "replaced_by": replaced_by,
+                "retry_in": retry_in, "last_words": last_words });
+            ("worker-died", with(told, death.as_deref()))
         }
         Notice::Ill { worker, slot, illness, replaced_by } => {
             let illness = match illness {
                 Illness::ChannelClosed => "channel-closed",
                 Illness::Leaving => "leaving",
+                Illness::Panicked => "panicked",
             };
             (
                 "worker-ill",
@@ -136,7 +135,10 @@ fn notice(Noticed { notice, pid, was_ready, last_words, .. }: &Noticed) -> (&'st
         Notice::RestartsSpaced { limit } => {
             ("restarts-spaced", json!({ "limit": limit.count, "within": seconds(limit.within) }))
         }
-        Notice::Agent(notice) => agent(notice, *pid, *was_ready, last_words),
+        Notice::Agent(notice) => {
+            let (name, fields) = agent(notice, *pid, *was_ready, last_words);
+            (name, with(fields, death.as_deref()))
+        }
         other => ("notice", json!({ "message": format!("{other:?}") })),
     }
 }
@@ -177,6 +179,18 @@ fn agent(
         }
         other => ("notice", json!({ "message": format!("{other:?}") })),
     }
+}
+
+/// With all that is known of a death beside what is told of it here.
+fn with(mut told: Value, death: Option<&DeathReport>) -> Value {
+    if let (Value::Object(told), Some(Ok(Value::Object(death)))) =
+        (&mut told, death.map(serde_json::to_value))
+    {
+        for (key, value) in death {
+            told.entry(key).or_insert(value);
+        }
+    }
+    told
 }
 
 /// To the millisecond.
@@ -228,6 +242,7 @@ mod tests {
             group: None,
             was_ready: true,
             last_words,
+            death: None,
             complete: true,
         });
         let line = line(&event, UNIX_EPOCH + Duration::from_millis(1));
@@ -258,7 +273,8 @@ mod tests {
         let (worker, slot) = (WorkerId(1), Slot(0));
         let notice = Notice::Killed { worker, slot, after: Duration::from_secs(1) };
         let (pid, group, last_words) = (Some(42), Some("web".into()), Vec::new());
-        let noticed = Noticed { notice, pid, group, was_ready: true, last_words, complete: true };
+        let noticed =
+            Noticed { notice, pid, group, was_ready: true, last_words, death: None, complete: true };
         assert_eq!(named(&Event::Noticed(noticed)).1["group"], "web");
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use ganger::WorkerId;
-use ganger::guard::{AgentNotice, Illness, Notice, Source, Then, Verdict, describe};
+use ganger::guard::{AgentNotice, Cause, DeathReport, Illness, Notice, Source, Then, Verdict, describe};
 
 use super::{
     Event, Level, Noticed, Starting,
@@ -36,6 +36,11 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
         table(parts).for_each(|line| {
             let _ = writeln!(lines, "{mark}   {line}");
         });
+    }
+    if let Event::Noticed(noticed) = event
+        && let Some(known) = noticed.death.as_ref().and_then(|death| known(death))
+    {
+        let _ = writeln!(lines, "{mark}   {known}");
     }
     if let Event::Noticed(noticed) = event
         && !seen
@@ -124,7 +129,7 @@ fn sentence(event: &Event) -> Option<String> {
 }
 
 fn noticed_sentence(noticed: &Noticed) -> Option<String> {
-    let Noticed { notice, pid, group, was_ready, complete, last_words } = noticed;
+    let Noticed { notice, pid, group, was_ready, complete, last_words, .. } = noticed;
     let who = |worker| who(worker, *pid, group.as_deref());
     Some(match notice {
         // Of the first ones it is said when all are.
@@ -140,8 +145,7 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
         ),
         Notice::Died { worker, age, cause, then, .. } => {
             let who = who(*worker);
-            let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
-            let cause = format!("{}{gist}", describe(cause));
+            let cause = explained(cause, last_words);
             let died = match was_ready {
                 false if *then == Then::GangEnds => format!("{who} died before it was ready"),
                 false => format!("{who} died {} after its start", time(*age)),
@@ -157,6 +161,7 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             let what = match illness {
                 Illness::ChannelClosed => "has closed its channel and lives on",
                 Illness::Leaving => "leaves of its own accord",
+                Illness::Panicked => "has panicked and takes nothing more",
             };
             let replaced = replaced_by.map(|next| format!("; replaced by worker {next}")).unwrap_or_default();
             format!("{} {what}: it may finish what it has{replaced}", who(*worker))
@@ -194,7 +199,7 @@ fn agent_sentence(
             time(*after)
         ),
         AgentNotice::Died { age, cause, then, .. } => {
-            let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
+            let cause = explained(cause, last_words);
             let died = match was_ready {
                 false if *then == Then::GangEnds => "died before it was ready".to_owned(),
                 false => format!("died {} after its start", time(*age)),
@@ -204,7 +209,7 @@ fn agent_sentence(
                 Then::RetryIn(pause) => format!("; started again in {}", time(*pause)),
                 _ => String::new(),
             };
-            format!("{who} {died}: {}{gist}{then}", describe(cause))
+            format!("{who} {died}: {cause}{then}")
         }
         AgentNotice::Ill { .. } => {
             format!("{who} has closed its channel and lives on: it is ended, and started again")
@@ -217,6 +222,27 @@ fn agent_sentence(
         // That it is ready, or why it is not, comes soon enough.
         _ => return None,
     })
+}
+
+/// The cause, and what the process itself said last where that may be why.
+fn explained(cause: &Cause, last_words: &[String]) -> String {
+    // Of what was done to it it knows nothing, and its panic has been told.
+    let gist = gist(last_words).filter(|_| matches!(cause, Cause::Exit(_) | Cause::Left | Cause::Asked));
+    let gist = gist.map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
+    format!("{}{gist}", describe(cause))
+}
+
+/// What else of a death a person wants to know at once: how its memory grew, where it hung.
+fn known(death: &DeathReport) -> Option<String> {
+    match death.cause {
+        Cause::OutOfMemory { .. } | Cause::MemoryLimit { .. } => {
+            death.memory_in_words().map(|memory| format!("its memory: {memory}"))
+        }
+        Cause::Unresponsive { .. } | Cause::StartTimeout { .. } => {
+            death.evidence.as_ref().map(|evidence| format!("when it was killed it was {evidence}"))
+        }
+        _ => None,
+    }
 }
 
 /// A worker's words as part of a line of ours: they cannot end it or recolour it.
@@ -290,7 +316,7 @@ fn time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use ganger::cluster::Policy;
-    use ganger::guard::{Cause, Limit};
+    use ganger::guard::{Limit, Panic};
 
     use super::*;
     use ganger::{AgentId, Slot};
@@ -302,7 +328,8 @@ mod tests {
 
     fn noticed(notice: Notice, was_ready: bool, last_words: &[&str]) -> Event {
         let last_words = last_words.iter().map(|&line| line.to_owned()).collect();
-        Event::Noticed(Noticed { notice, pid: Some(42), group: None, was_ready, last_words, complete: true })
+        let (pid, group, death, complete) = (Some(42), None, None, true);
+        Event::Noticed(Noticed { notice, pid, group, was_ready, last_words, death, complete })
     }
 
     fn death(then: Then, age: f64) -> Notice {
@@ -368,6 +395,51 @@ mod tests {
                 "worker 3 (pid 42) died before it was ready: {left} (b)\n\
                  |  its last words:\n|    a\n|    b"
             ),
+        );
+    }
+
+    #[test]
+    fn causes() {
+        let check_cause = |cause: Cause, last_words: &[&str], expected: &str| {
+            let notice = Notice::Died {
+                worker: WorkerId(3),
+                slot: Slot(0),
+                age: Duration::from_secs(12),
+                cause,
+                then: Then::ReplacedBy(WorkerId(4)),
+            };
+            let line = format!("worker 3 (pid 42) died after 12 s: {expected}; replaced by worker 4");
+            check(noticed(notice, true, last_words), &line);
+        };
+        let panic = Panic::new("boom", Some("src/main.rs:5:9"), Some("0: main"));
+        check_cause(Cause::Panicked(panic), &["boom"], "panicked at src/main.rs:5:9: boom");
+        check_cause(Cause::Panicked(Panic::new("no host", None, None)), &["x"], "failed: no host");
+        let limit = Some(64 << 20);
+        check_cause(
+            Cause::OutOfMemory { limit },
+            &["a remark"],
+            "out of memory: killed by the kernel (64 MB are all there is for its cgroup)",
+        );
+        let (limit, used) = (64 << 20, 70 << 20);
+        check_cause(Cause::MemoryLimit { limit, used }, &[], "it used 70 MB of memory, and may use 64 MB");
+        let after = Duration::from_secs(2);
+        check_cause(Cause::Unresponsive { after }, &[], "it answered nothing for 2 s: killed");
+        check_cause(
+            Cause::StartTimeout { after },
+            &[],
+            "not ready within 2 s of its start, as its predecessor was: killed",
+        );
+        check_cause(Cause::Condemned("garbage".into()), &[], "garbage: killed");
+        check_cause(Cause::Asked, &[], "it was asked to");
+        let ill = Notice::Ill {
+            worker: WorkerId(3),
+            slot: Slot(0),
+            illness: Illness::Panicked,
+            replaced_by: Some(WorkerId(4)),
+        };
+        check(
+            noticed(ill, true, &[]),
+            "worker 3 (pid 42) has panicked and takes nothing more: it may finish what it has; replaced by worker 4",
         );
     }
 

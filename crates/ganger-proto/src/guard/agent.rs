@@ -15,7 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, AgentNotice, Cause, Config, Exit, Guard, Illness, Notice, Sign, Then, Verdict,
+    Action, AgentNotice, Cause, Config, Exit, Guard, Illness, Notice, Panic, Sign, Then, Verdict,
+    cause::{self, Blows},
     ladder::{Ladder, Rung},
     restart::Backoff,
     ward::{DEATH_FOLLOWS, YOUNG},
@@ -55,6 +56,13 @@ pub enum AgentInput {
     Disconnected,
     /// It broke the wire's rules so badly that its channel was cut.
     Condemned(String),
+    /// As [`Input::OutOfMemory`](super::Input::OutOfMemory).
+    OutOfMemory {
+        /// The cgroup's limit in bytes, if it has one.
+        limit: Option<u64>,
+    },
+    /// As [`Input::Panicked`](super::Input::Panicked).
+    Panicked(Panic),
     /// It is dead and reaped.
     Exited(Exit),
     /// Another one is wanted in its place: it is asked to leave, and the next one started when it has.
@@ -108,6 +116,7 @@ struct Ward {
     /// Whether it leaves to be replaced.
     replaced: bool,
     cause: Option<Cause>,
+    blows: Blows,
 }
 
 impl Agent {
@@ -180,6 +189,16 @@ impl Guard {
             AgentInput::Sign(sign) => self.handle_agent_sign(now, sign),
             AgentInput::Disconnected => self.handle_agent_disconnected(now),
             AgentInput::Condemned(why) => self.kill_agent_for(Cause::Condemned(why)),
+            AgentInput::OutOfMemory { limit } => {
+                if let Some(ward) = self.agent_ward() {
+                    ward.blows.out_of_memory = Some(limit);
+                }
+            }
+            AgentInput::Panicked(panic) => {
+                if let Some(ward) = self.agent_ward() {
+                    cause::panicked(&mut ward.cause, panic);
+                }
+            }
             AgentInput::Exited(exit) => self.handle_agent_exited(now, exit),
             AgentInput::Replace => self.replace_agent(now),
         }
@@ -263,6 +282,7 @@ impl Guard {
             leaving: None,
             replaced: false,
             cause: None,
+            blows: Blows::default(),
         });
         self.notice_of_agent(AgentNotice::Started { agent: id });
         // The stop may have come while the process was being started.
@@ -330,7 +350,7 @@ impl Guard {
         let Some(ward) = agent.ward.take() else { return };
         let (id, age, young) = (ward.id, now - ward.started, ward.is_young(now));
         let asked = ward.leaving.is_some();
-        let cause = ward.cause.unwrap_or(Cause::Exit(exit));
+        let cause = ward.blows.cause(ward.cause, exit);
         let established = agent.established;
         if !young {
             agent.backoff.lived(age);
@@ -412,6 +432,11 @@ impl Guard {
             ward.cause.get_or_insert(cause);
             self.act_on_agent(AgentAction::Kill);
         }
+    }
+
+    /// What is about to be done to the agent by signals.
+    pub(super) fn agent_blows(&mut self) -> Option<&mut Blows> {
+        Some(&mut self.agent_ward()?.blows)
     }
 
     fn agent_ward(&mut self) -> Option<&mut Ward> {

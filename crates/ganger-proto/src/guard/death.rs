@@ -59,10 +59,7 @@ impl Guard {
         let Some(ward) = self.wards.remove(&worker) else { return };
         let (slot, age) = (ward.slot, now - ward.started);
         let young = ward.is_young(now);
-        let cause = match ward.cause {
-            Some(cause) => cause,
-            None => Cause::Exit(exit),
-        };
+        let cause = ward.blows.cause(ward.cause, exit);
         let held_slot = self.slots[slot.0 as usize].occupant == Some(worker);
         if held_slot {
             self.slots[slot.0 as usize].occupant = None;

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Limit;
+use super::{Cause, Limit};
 use crate::{AgentId, Slot, WorkerId};
 
 /// Something that a user wants to know.
@@ -151,37 +151,6 @@ pub enum AgentNotice {
     },
 }
 
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
-    /// It exited with this code.
-    Code(i32),
-    /// A signal ended it.
-    Signal {
-        /// The signal's number.
-        signal: i32,
-        /// Whether it left a core dump.
-        core_dumped: bool,
-    },
-}
-
-/// Why a worker ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Cause {
-    /// As its exit status says.
-    Exit(Exit),
-    /// It did not get ready in time.
-    StartTimeout {
-        /// The time it had.
-        after: Duration,
-    },
-    /// It broke the wire's rules and was cut off.
-    Condemned(String),
-    /// It left of its own accord, by protocol.
-    Left,
-}
-
 /// What becomes of a dead worker's slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Then {
@@ -202,6 +171,8 @@ pub enum Illness {
     ChannelClosed,
     /// It said that it leaves.
     Leaving,
+    /// Something in it failed that nobody caught, which it said.
+    Panicked,
 }
 
 /// A sign of readiness.

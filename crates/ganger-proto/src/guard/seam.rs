@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentAction, AgentInput, Exit, Notice, Sign, Verdict};
+use super::{AgentAction, AgentInput, Exit, Notice, Panic, Sign, Verdict};
 use crate::{Generation, Slot, WorkerId};
 
 /// What happened to the gang.
@@ -34,6 +34,16 @@ pub enum Input {
     Disconnected(WorkerId),
     /// The worker broke the wire's rules so badly that its channel was cut.
     Condemned(WorkerId, String),
+    /// Something in the worker failed that nobody caught, which it says. Said again, it adds the backtrace.
+    Panicked(WorkerId, Panic),
+    /// The kernel has killed a process for memory in the worker's cgroup since the worker was started, and it was no other of
+    /// ours. Said before [`Input::Exited`], where it is so.
+    OutOfMemory {
+        /// The worker.
+        worker: WorkerId,
+        /// The cgroup's limit in bytes, if it has one.
+        limit: Option<u64>,
+    },
     /// The worker is dead and reaped.
     Exited(WorkerId, Exit),
     /// Something happened to the agent.

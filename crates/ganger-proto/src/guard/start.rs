@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, ward::Ward};
+use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, cause::Blows, ward::Ward};
 use crate::{Slot, Time, WorkerId};
 
 impl Guard {
@@ -23,6 +23,7 @@ impl Guard {
             silent_since: None,
             leaving: None,
             cause: None,
+            blows: Blows::default(),
             replaced: None,
         };
         self.wards.insert(worker, ward);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Config, ladder::Ladder};
+use super::{Cause, Config, Illness, cause::Blows, ladder::Ladder};
 use crate::{Slot, Time, WorkerId};
 
 /// A worker that dies within this time after it was ready died *young*.
@@ -21,11 +21,12 @@ pub(super) struct Ward {
     /// Has spoken on its channel.
     pub(super) online: bool,
     pub(super) channel_open: bool,
-    /// Since when its channel is closed without an exit.
+    /// Since when it shows the first sign of a death (its channel is closed, it has panicked) without an exit.
     pub(super) silent_since: Option<Time>,
     pub(super) leaving: Option<Ladder>,
     /// Why it ends, where that is known before it does.
     pub(super) cause: Option<Cause>,
+    pub(super) blows: Blows,
     /// It left its slot before its end; the replacement, once it is known.
     pub(super) replaced: Option<Option<WorkerId>>,
 }
@@ -33,6 +34,14 @@ pub(super) struct Ward {
 impl Ward {
     pub(super) fn is_young(&self, now: Time) -> bool {
         self.ready.is_none_or(|ready| now - ready < YOUNG)
+    }
+
+    /// What is wrong with it, if it lives on.
+    pub(super) fn illness(&self) -> Illness {
+        match self.cause {
+            Some(Cause::Panicked(_)) => Illness::Panicked,
+            _ => Illness::ChannelClosed,
+        }
     }
 
     pub(super) fn timeout(&self, config: &Config) -> Option<Time> {

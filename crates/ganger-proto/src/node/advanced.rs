@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::{ClusterMessage, HandleKind, INTERNAL, LentMessage, Line};
+use super::{ClusterMessage, HandleKind, INTERNAL, LentMessage, Line, Panic};
 use crate::{
     value::{self, FromJsonError, JsString, Ref, ToJsonError, Value},
     wire::v8::{self, ReadError, Wrong},
@@ -49,6 +49,8 @@ pub enum Frame<'a> {
     Cluster(ClusterMessage),
     /// A message about sockets that were lent.
     Lent(LentMessage),
+    /// A worker of ours: what failed in it.
+    Panic(Panic),
     /// Internal, and nothing that this side knows: ignored, as in Node.
     Other,
 }
@@ -103,6 +105,7 @@ pub fn decode(payload: &[u8]) -> Result<Frame<'_>, Unreadable> {
         Ok(Line::HandleNack) => Frame::HandleNack,
         Ok(Line::Cluster(message)) => Frame::Cluster(message),
         Ok(Line::Lent(message)) => Frame::Lent(message),
+        Ok(Line::Panic(panic)) => Frame::Panic(panic),
         _ => Frame::Other,
     })
 }

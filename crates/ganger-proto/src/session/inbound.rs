@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Event, Fault, Form, Limits, MAX_ARRIVED, Payload, Phase, Serialization, Session};
 use crate::{
     node::{
-        self, ClusterMessage, HandleKind, LentMessage, Line,
+        self, ClusterMessage, HandleKind, LentMessage, Line, Panic,
         advanced::{self, Frame},
     },
     wire::{
@@ -65,6 +65,7 @@ enum Meaning {
     Answer { received: bool },
     Cluster(ClusterMessage),
     Lent(LentMessage),
+    Panic(Panic),
     Nothing,
     Broken(Fault),
 }
@@ -159,6 +160,7 @@ impl<H> Session<H> {
             },
             Meaning::Cluster(message) => self.events.push_back(Event::Cluster { message, handle: None }),
             Meaning::Lent(message) => self.handle_lent(message),
+            Meaning::Panic(panic) => self.events.push_back(Event::Panic(panic)),
             Meaning::Handle { kind, message } => self.handle_handle(kind, message),
             Meaning::Answer { received } => self.handle_answer(received),
             Meaning::Nothing => {}
@@ -233,6 +235,7 @@ impl Meaning {
                 Self::Handle { kind, message: Payload::json(message).known() }
             }
             Ok(Line::Lent(message)) => Self::Lent(message),
+            Ok(Line::Panic(panic)) => Self::Panic(panic),
             Ok(Line::HandleAck) => Self::Answer { received: true },
             Ok(Line::HandleNack) => Self::Answer { received: false },
             Ok(Line::Other) => Self::Nothing,
@@ -251,6 +254,7 @@ impl Meaning {
                 Self::Handle { kind, message: Payload::advanced(message).known() }
             }
             Ok(Frame::Lent(message)) => Self::Lent(message),
+            Ok(Frame::Panic(panic)) => Self::Panic(panic),
             Ok(Frame::HandleAck) => Self::Answer { received: true },
             Ok(Frame::HandleNack) => Self::Answer { received: false },
             Ok(Frame::Other) => Self::Nothing,

@@ -31,6 +31,7 @@ impl<H> Session<H> {
             Event::Returned { tag, handle } => Event::Returned { tag, handle: map(handle) },
             Event::Lent(message) => Event::Lent(message),
             Event::Fault(fault) => Event::Fault(fault),
+            Event::Panic(panic) => Event::Panic(panic),
             Event::Disconnected => Event::Disconnected,
         });
         let events = events.collect();

@@ -101,6 +101,12 @@ fn look(line: &str) {
             message.write(&mut written);
             assert_eq!(node::decode(&json::text(written.as_slice())), Ok(Line::Lent(message)));
         }
+        Ok(Line::Panic(panic)) => {
+            assert!(is_valid);
+            let mut written = Vec::new();
+            panic.write(&mut written);
+            assert_eq!(node::decode(&json::text(written.as_slice())), Ok(Line::Panic(panic)));
+        }
         Ok(Line::HandleAck | Line::HandleNack | Line::Other) => assert!(is_valid),
         Err(bad) => assert!(!is_valid && line.starts_with(&bad.start)),
         Ok(other) => panic!("{other:?}"),

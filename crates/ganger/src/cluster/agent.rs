@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io, path::PathBuf};
 
-use ganger_proto::AgentId;
+use ganger_proto::{AgentId, node::Panic};
 
 use super::{WorkerFault, group::file_name};
 use crate::{
@@ -72,6 +72,8 @@ pub enum AgentEvent {
     },
     /// It sent a message that is no letter.
     Message(Message),
+    /// Something in it failed that nobody caught, which it says.
+    Panicked(Panic),
     /// Its channel is closed.
     Disconnect,
     /// It has ended and is reaped: another one may be started.

@@ -3,9 +3,9 @@
 use std::{fmt, io, mem::discriminant, sync::Arc};
 
 use ganger_proto::{
-    cluster::Misbehaviour,
+    cluster::{Held, Misbehaviour},
     messenger::{Party, Sender},
-    node::{AddressType, Query, Target},
+    node::{AddressType, Panic, Query, Target},
     session::Fault,
 };
 
@@ -72,6 +72,16 @@ pub enum Event {
         exit: Exit,
         /// Node's `exitedAfterDisconnect`: it went because it was asked to, or said so before.
         exited_after_disconnect: bool,
+        /// What it had of connections when its channel closed.
+        held: Held,
+    },
+    /// A worker of this library says that something in it failed that nobody caught; it is going to leave. Said again, it adds
+    /// the backtrace.
+    Panicked {
+        /// Which.
+        worker: WorkerInfo,
+        /// What.
+        panic: Panic,
     },
     /// A worker could not have the socket that it asked for. It has been told; this is said once a socket.
     BindFailed {
@@ -225,6 +235,7 @@ impl Event {
             | Self::Message { worker, .. }
             | Self::Undelivered { worker, .. }
             | Self::Leaving { worker }
+            | Self::Panicked { worker, .. }
             | Self::BindFailed { worker, .. }
             | Self::Fault { worker, .. } => Some(Party::Worker(worker.id)),
             Self::Letter(letter) => Some(match letter.from {
@@ -232,7 +243,10 @@ impl Event {
                 Sender::Agent { .. } => Party::Agent,
                 _ => Party::Primary,
             }),
-            Self::Agent { event: AgentEvent::Message(_) | AgentEvent::Fault(_), .. } => Some(Party::Agent),
+            Self::Agent {
+                event: AgentEvent::Message(_) | AgentEvent::Panicked(_) | AgentEvent::Fault(_),
+                ..
+            } => Some(Party::Agent),
             Self::Setup { .. }
             | Self::Fork { .. }
             | Self::Online { .. }

@@ -379,6 +379,10 @@ impl Primary {
                     self.perform_effects();
                     self.events.push_back(Event::Message { worker: info, message });
                 }
+                session::Event::Panic(panic) => {
+                    self.perform_effects();
+                    self.events.push_back(Event::Panicked { worker: info, panic });
+                }
                 session::Event::Delivered { tag, handle: Cargo::Connection(connection) } => {
                     self.machine.handle(now, Input::Delivered { worker: id, seq: Seq(tag), connection });
                 }
@@ -426,7 +430,9 @@ impl Primary {
     fn close_channel(&mut self, now: Time, id: WorkerId) {
         // What it answered before is there already.
         self.receive_lane(id);
+        let held = self.machine.held(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.held = held;
         let Some(mut link) = worker.link.take() else { return };
         let _ = self.poller.get_ref().remove(&link);
         self.messenger.gone(Party::Worker(id));

@@ -2,10 +2,11 @@
 
 use ganger_proto::{
     AgentId,
+    cluster::Held,
     guard::{AgentAction, AgentInput, Input, Sign},
 };
 
-use super::{Guard, Report, Source, TERM, in_proto, is_ready};
+use super::{Guard, Report, Source, TERM, cause::in_proto, is_ready, vitals::OutOfMemory};
 use crate::{
     channel::Message,
     clock,
@@ -30,7 +31,12 @@ impl Guard {
             AgentAction::Ask => self.primary.disconnect_agent(),
             // One that is gone needs neither.
             AgentAction::Terminate => drop(self.primary.kill_agent(TERM)),
-            AgentAction::Kill => drop(self.primary.kill_agent_group()),
+            AgentAction::Kill => {
+                if let Some(agent) = self.primary.agent() {
+                    self.vitals.killing(Source::Agent(agent.id));
+                }
+                self.primary.kill_agent_group();
+            }
         }
     }
 
@@ -38,6 +44,7 @@ impl Guard {
         let input = match self.primary.start_agent() {
             Ok(AgentInfo { id: agent, pid, channel, .. }) => {
                 self.agent_pids.insert(agent, pid);
+                self.vitals.started(Source::Agent(agent), pid);
                 let streams = self.primary.take_agent_output();
                 if let Some(output) = &self.output {
                     output.pass(Source::Agent(agent), streams);
@@ -53,9 +60,14 @@ impl Guard {
         let input = match event {
             AgentEvent::Online { obeys } => AgentInput::Online { obeys },
             AgentEvent::Message(message) => return self.handle_agents_message(agent, message),
+            AgentEvent::Panicked(panic) => AgentInput::Panicked(panic),
             AgentEvent::Disconnect => AgentInput::Disconnected,
             AgentEvent::Exit(exit) => {
                 self.agent_faults.clear();
+                let ended = self.vitals.ended(Source::Agent(agent.id), exit, Held::default());
+                if let Some(OutOfMemory { limit }) = ended {
+                    self.hear_of_agent(AgentInput::OutOfMemory { limit });
+                }
                 AgentInput::Exited(in_proto(exit))
             }
             AgentEvent::Fault(fault) => return self.handle_agents_fault(agent, fault),

@@ -77,7 +77,7 @@ async fn exits(cluster: Cluster, mut events: Events) -> Vec<(u32, Exit, bool)> {
     drop(cluster);
     let mut exits = Vec::new();
     while let Some(event) = events.next().await {
-        if let Event::Exit { worker, exit, exited_after_disconnect } = event {
+        if let Event::Exit { worker, exit, exited_after_disconnect, .. } = event {
             exits.push((worker.id.0, exit, exited_after_disconnect));
         }
     }
@@ -434,7 +434,7 @@ fn worker_destroy() -> Vec<Trial> {
         while seen.len() < 4 {
             match events.next().await.unwrap() {
                 Event::Disconnect { worker } => seen.push((worker.id.0, "disconnect".to_owned())),
-                Event::Exit { worker, exit, exited_after_disconnect } => {
+                Event::Exit { worker, exit, exited_after_disconnect, .. } => {
                     seen.push((worker.id.0, format!("{exit}, {exited_after_disconnect}")));
                 }
                 _ => {}

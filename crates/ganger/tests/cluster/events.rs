@@ -209,7 +209,7 @@ async fn worker_kill(kid: Kid) {
                 assert_eq!(worker.exited_after_disconnect(), Some(false));
                 story.push("disconnect".to_owned());
             }
-            Event::Exit { worker: it, exit, exited_after_disconnect } if it == worker.info() => {
+            Event::Exit { worker: it, exit, exited_after_disconnect, .. } if it == worker.info() => {
                 story.push(format!("{exit}, {exited_after_disconnect}"));
                 return Some(());
             }

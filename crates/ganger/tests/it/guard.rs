@@ -74,8 +74,8 @@ async fn message(guard: &mut Guard) -> Value {
 /// The next death: who, of what, what then, and the last words.
 async fn death(guard: &mut Guard) -> (WorkerId, Cause, Then, Vec<String>) {
     find(guard, |report| match report {
-        Report::Notice { notice: Notice::Died { worker, cause, then, .. }, last_words } => {
-            Some((worker, cause, then, last_words))
+        Report::Notice { notice: Notice::Died { worker, cause, then, .. }, death } => {
+            Some((worker, cause, then, death.unwrap().last_words))
         }
         _ => None,
     })

@@ -236,7 +236,7 @@ impl Gang {
     /// The next worker that has ended, how, and whether it was meant to.
     pub(crate) async fn exit(&mut self) -> (WorkerId, Exit, bool) {
         self.find(|event| match event {
-            Event::Exit { worker, exit, exited_after_disconnect } => {
+            Event::Exit { worker, exit, exited_after_disconnect, .. } => {
                 Some((worker.id, exit, exited_after_disconnect))
             }
             _ => None,

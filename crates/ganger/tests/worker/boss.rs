@@ -252,7 +252,7 @@ fn in_words(event: Event) -> Option<Value> {
             json!(["message", worker.id, message.parse::<Value>().unwrap()])
         }
         Event::Disconnect { worker } => json!(["disconnect", worker.id]),
-        Event::Exit { worker, exit, exited_after_disconnect } => {
+        Event::Exit { worker, exit, exited_after_disconnect, .. } => {
             json!(["exit", worker.id, [exit.to_string(), exited_after_disconnect]])
         }
         Event::Fault { worker, fault } => panic!("worker {}: {fault}", worker.id),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Primary;
 use crate::{
     Time, WorkerId,
-    cluster::{Peer, Policy},
+    cluster::{Held, Peer, Policy},
 };
 
 /// What one worker has taken and not closed.
@@ -39,6 +39,13 @@ impl<C> Primary<C> {
     pub fn wants_survey(&self) -> bool {
         self.policy == Policy::LeastConn
             && self.workers.values().any(|worker| !worker.open.surveyed.is_empty())
+    }
+
+    /// What a worker has of connections, as far as it is known here.
+    pub fn held(&self, id: WorkerId) -> Held {
+        let Some(worker) = self.workers.get(&id) else { return Held::default() };
+        let open = (self.policy == Policy::LeastConn).then(|| worker.open.count());
+        Held { under_way: worker.under_way.len(), open }
     }
 
     /// A worker has taken a connection.

@@ -168,6 +168,7 @@ impl Primary {
                         self.tell_of_agent(info, AgentEvent::Message(Message::new(payload, handle)));
                     }
                 }
+                session::Event::Panic(panic) => self.tell_of_agent(info, AgentEvent::Panicked(panic)),
                 session::Event::Fault(fault) => {
                     self.tell_of_agent(info, AgentEvent::Fault(WorkerFault::Wire(fault)));
                 }

@@ -12,7 +12,7 @@ use ganger_proto::{
     session::{Attachment, Order, SendErrorReason},
 };
 
-use super::{Cargo, Primary, Token, deaf, worker};
+use super::{Cargo, Primary, Token, deaf, worker, worker::Worker};
 use crate::{
     clock,
     cluster::{Event, WorkerFault, sockets::Socket},
@@ -205,12 +205,11 @@ impl Primary {
             Leaving { .. } => Event::Leaving { worker },
             Disconnect { .. } => Event::Disconnect { worker },
             Exit { exited_after_disconnect, .. } => {
-                let exit = self.workers.remove(&id).and_then(|worker| worker.exit);
-                let Some(exit) = exit else { return };
+                let Some(Worker { exit: Some(exit), held, .. }) = self.workers.remove(&id) else { return };
                 if self.workers.is_empty() {
                     self.waiting.clear();
                 }
-                Event::Exit { worker, exit, exited_after_disconnect }
+                Event::Exit { worker, exit, exited_after_disconnect, held }
             }
             BindFailed { target, errno, .. } => {
                 let error = io::Error::from_raw_os_error(errno);

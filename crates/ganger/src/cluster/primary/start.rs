@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ganger_proto::{Generation, Slot, WorkerId, session::Limits};
+use ganger_proto::{Generation, Slot, WorkerId, cluster::Held, session::Limits};
 
 use super::{
     DEAF_AFTER, Primary, Token,
@@ -142,7 +142,17 @@ impl Primary {
             self.messenger.worker_joined(id, slot, info.pid);
         }
         let life = Arc::new(Mutex::new(Life::new(link.is_some())));
-        let worker = Worker { info, process, ends, link, lane, blocked: false, exit: None, life };
+        let worker = Worker {
+            info,
+            process,
+            ends,
+            link,
+            lane,
+            blocked: false,
+            exit: None,
+            held: Held::default(),
+            life,
+        };
         let handle = self.handle_of(&worker);
         self.workers.insert(id, worker);
         Ok(handle)

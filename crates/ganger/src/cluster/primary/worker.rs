@@ -7,7 +7,7 @@ use std::{
 
 use ganger_proto::{
     Generation, Payload, Serialization, Slot, WorkerId,
-    cluster::{Event, WorkerState},
+    cluster::{Event, Held, WorkerState},
     node::HandleKind,
     session::{Flow, SendErrorReason},
 };
@@ -39,6 +39,8 @@ pub(super) struct Worker {
     /// Whether the poller reports when its channel can be written.
     pub(super) blocked: bool,
     pub(super) exit: Option<Exit>,
+    /// What it had of connections when its channel closed.
+    pub(super) held: Held,
     pub(super) life: Arc<Mutex<Life>>,
 }
 

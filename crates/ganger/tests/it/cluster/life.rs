@@ -45,7 +45,7 @@ async fn events_come_in_order(major: &str) {
 
         gang.disconnect(forked.id).await;
         assert!(matches!(gang.event().await, Event::Disconnect { worker } if worker == forked));
-        let Event::Exit { worker, exit, exited_after_disconnect } = gang.event().await else { panic!() };
+        let Event::Exit { worker, exit, exited_after_disconnect, .. } = gang.event().await else { panic!() };
         assert_eq!((worker, exit, exited_after_disconnect), (forked, Exit::Code(0), true));
 
         assert_eq!(gang.fork().await.id.0, 2, "a number is never used again");

@@ -1,0 +1,185 @@
+//! What can only be seen of a process while it lives: its memory, second by second, what the kernel has killed in its cgroup, what it
+//! was doing when we killed it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ganger_proto::{Time, cluster::Held};
+
+use super::Source;
+use crate::{
+    clock,
+    process::Exit,
+    sys::{cgroup::MemoryGroup, evidence::Evidence, process::resident},
+};
+
+/// So often everybody is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// So many looks are remembered: those of the last minute.
+const REMEMBERED: usize = 60;
+
+const KILL: i32 = rustix::process::Signal::KILL.as_raw();
+/// What a shell says of a program that was killed.
+const KILLED_IN_A_SHELL: i32 = 128 + KILL;
+
+/// The processes of a gang.
+#[derive(Debug, Default)]
+pub(super) struct Vitals {
+    living: BTreeMap<Source, Vital>,
+    /// Those whose death was not told yet.
+    dead: BTreeMap<Source, Remains>,
+    next: Option<Time>,
+}
+
+/// One process.
+#[derive(Debug)]
+struct Vital {
+    pid: i32,
+    /// The memory cgroup that it is in, and how many kills there are not its own.
+    group: Option<(MemoryGroup, u64)>,
+    /// Its resident memory in bytes, the oldest first.
+    memory: Vec<u64>,
+    evidence: Option<Evidence>,
+}
+
+/// What is left of one.
+#[derive(Debug)]
+pub(super) struct Remains {
+    pub(super) pid: i32,
+    pub(super) exit: Exit,
+    pub(super) held: Held,
+    pub(super) memory: Vec<u64>,
+    pub(super) evidence: Option<Evidence>,
+}
+
+/// A process was killed in a cgroup where memory had run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutOfMemory {
+    /// The cgroup's limit in bytes.
+    pub(super) limit: Option<u64>,
+}
+
+impl Vitals {
+    /// When [`look`](Self::look) wants to be called.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.next
+    }
+
+    /// A process was started.
+    pub(super) fn started(&mut self, source: Source, pid: i32) {
+        let vital = Vital { pid, group: group_of(pid), memory: Vec::new(), evidence: None };
+        self.living.insert(source, vital);
+        self.next.get_or_insert(clock::now() + EVERY);
+    }
+
+    /// Looks at everybody, if it is time.
+    pub(super) fn look(&mut self) {
+        let now = clock::now();
+        if self.next.is_none_or(|at| at > now) {
+            return;
+        }
+        for vital in self.living.values_mut() {
+            vital.look();
+        }
+        self.next = (!self.living.is_empty()).then_some(now + EVERY);
+    }
+
+    /// A process is about to be killed, by us.
+    pub(super) fn killing(&mut self, source: Source) {
+        if let Some(vital) = self.living.get_mut(&source) {
+            vital.evidence = Evidence::of(vital.pid);
+        }
+    }
+
+    /// A process has ended. Whether the kernel has killed somebody for memory where it was, and it may have been this one.
+    pub(super) fn ended(&mut self, source: Source, exit: Exit, held: Held) -> Option<OutOfMemory> {
+        let Vital { pid, group, memory, evidence } = self.living.remove(&source)?;
+        self.dead.insert(source, Remains { pid, exit, held, memory, evidence });
+        let was_killed = match exit {
+            Exit::Signal { signal, .. } => signal == KILL,
+            Exit::Code(code) => code == KILLED_IN_A_SHELL,
+        };
+        let (group, known) = group.filter(|_| was_killed)?;
+        if group.oom_kills()? <= known {
+            return None;
+        }
+        // One kill has one victim: it does not explain another death.
+        for (other, known) in self.living.values_mut().filter_map(|vital| vital.group.as_mut()) {
+            if *other == group {
+                *known += 1;
+            }
+        }
+        Some(OutOfMemory { limit: group.limit() })
+    }
+
+    /// What is left of one, once.
+    pub(super) fn take(&mut self, source: Source) -> Option<Remains> {
+        self.dead.remove(&source)
+    }
+
+    /// Whose death was to be told has been told of.
+    pub(super) fn forget_the_dead(&mut self) {
+        self.dead.clear();
+    }
+}
+
+impl Vital {
+    fn look(&mut self) {
+        let Some(used) = resident(self.pid).filter(|used| *used > 0) else { return };
+        if self.memory.len() < REMEMBERED {
+            // Some move into a cgroup of their own, in their first seconds.
+            let group = group_of(self.pid);
+            let path = |group: &Option<(MemoryGroup, u64)>| group.as_ref().map(|(group, _)| group.clone());
+            if path(&group) != path(&self.group) {
+                self.group = group;
+            }
+        } else {
+            self.memory.remove(0);
+        }
+        self.memory.push(used);
+    }
+}
+
+fn group_of(pid: i32) -> Option<(MemoryGroup, u64)> {
+    let group = MemoryGroup::of(pid)?;
+    let kills = group.oom_kills()?;
+    Some((group, kills))
+}
+
+#[cfg(test)]
+mod tests {
+    use ganger_proto::{Slot, WorkerId};
+
+    use super::*;
+
+    fn source(id: u32) -> Source {
+        Source::Worker(WorkerId(id), Slot(0))
+    }
+
+    #[test]
+    fn memory_is_kept_for_a_minute_and_no_longer() {
+        let pid = std::process::id().cast_signed();
+        let mut vital = Vital { pid, group: None, memory: Vec::new(), evidence: None };
+        for _ in 0..REMEMBERED + 5 {
+            vital.look();
+        }
+        assert_eq!(vital.memory.len(), REMEMBERED);
+        assert!(vital.memory.iter().all(|used| *used > 64 * 1024));
+        assert!(vital.group.is_some());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten() {
+        let mut vitals = Vitals::default();
+        vitals.started(source(1), std::process::id().cast_signed());
+        vitals.started(source(2), std::process::id().cast_signed());
+        assert!(vitals.next().is_some());
+        let killed = Exit::Signal { signal: KILL, core_dumped: false };
+        assert_eq!(vitals.ended(source(1), killed, Held::default()), None, "nothing was killed for memory");
+        assert_eq!(vitals.ended(source(2), Exit::Code(0), Held::default()), None);
+        assert!(vitals.take(source(1)).is_some());
+        assert!(vitals.take(source(1)).is_none());
+        vitals.forget_the_dead();
+        assert!(vitals.take(source(2)).is_none());
+        assert_eq!(vitals.ended(source(2), killed, Held::default()), None);
+    }
+}
