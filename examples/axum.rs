@@ -33,6 +33,6 @@ async fn serve(worker: Worker) -> ganger::Result {
             }),
         );
     let app = app.into_make_service_with_connect_info::<Endpoint>();
-    axum::serve(listener, app).with_graceful_shutdown(worker.stopping()).await?;
+    axum::serve(listener, app).with_graceful_shutdown(worker.closing()).await?;
     Ok(())
 }

@@ -36,6 +36,7 @@ async fn worker(worker: Worker) -> ganger::Result {
         let http = http1::Builder::new().serve_connection(TokioIo::new(connection), service_fn(hello));
         tokio::spawn(open.watch(http));
     }
+    worker.closing().await;
     open.shutdown().await;
     Ok(())
 }

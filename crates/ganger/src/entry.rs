@@ -5,7 +5,8 @@ use std::{error, future::Future, io};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    cluster::{self, Agent, Primary, Role, Settings, Worker},
+    cluster::{self, Agent, NewWorker, Primary, Role, Settings, Worker},
+    guard::Kept,
     sys::fd,
 };
 
@@ -21,7 +22,8 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 ///
 /// Each process runs a single-threaded tokio runtime, as a Node process has one thread: more CPUs are used by
 /// more workers. When `worker` returns, the worker leaves. A worker that loses its primary exits with code 0,
-/// as in Node.
+/// as in Node. One in which a task panics, or whose function returns an error, tells its primary what it was, is replaced, and
+/// finishes what it has: see [`guard::graceful`](crate::guard::graceful).
 ///
 /// # Errors
 /// What `primary` or `worker` returned; that it was called too late; that there is no runtime to be had.
@@ -31,7 +33,7 @@ where
     W: Future<Output = Result>,
 {
     match cluster::take()? {
-        Some(Role::Worker(role)) => runtime()?.block_on(role.run(worker)),
+        Some(Role::Worker(role)) => run_worker(role, worker),
         Some(Role::Agent(_)) => Err(cluster::no_agent().into()),
         None => run_primary(primary),
     }
@@ -89,7 +91,7 @@ where
     A: Future<Output = Result>,
 {
     match cluster::take()? {
-        Some(Role::Worker(role)) => runtime()?.block_on(role.run(worker)),
+        Some(Role::Worker(role)) => run_worker(role, worker),
         Some(Role::Agent(role)) => runtime()?.block_on(role.run(agent)),
         None => run_primary(primary),
     }
@@ -144,8 +146,15 @@ pub fn worker<W>(worker: impl FnOnce(Worker) -> W) -> Result
 where
     W: Future<Output = Result>,
 {
-    let role = cluster::worker()?;
-    runtime()?.block_on(role.run(worker))
+    run_worker(cluster::worker()?, worker)
+}
+
+fn run_worker<W: Future<Output = Result>>(role: NewWorker, worker: impl FnOnce(Worker) -> W) -> Result {
+    let kept = Kept::default();
+    let heeded = kept.clone();
+    let result = runtime()?.block_on(role.run(|this| heeded.heed(this, worker)));
+    kept.resume();
+    result
 }
 
 fn runtime() -> io::Result<Runtime> {

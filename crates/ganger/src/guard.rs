@@ -5,6 +5,7 @@
 
 mod agent;
 mod cause;
+mod graceful;
 mod output;
 mod report;
 mod vitals;
@@ -30,6 +31,8 @@ pub use cause::describe;
 pub use ganger_proto::guard::{
     AgentNotice, Cause, Config, Illness, Limit, Notice, Panic, Sign, Then, Verdict,
 };
+pub(crate) use graceful::Kept;
+pub use graceful::{graceful, graceful_within};
 pub use output::{Output, Source};
 pub use report::DeathReport;
 

@@ -45,6 +45,7 @@ pub(super) fn lines(event: &Event, colour: bool, seen: bool) -> Option<String> {
     if let Event::Noticed(noticed) = event
         && !seen
         && noticed.last_words.len() > 1
+        && !noticed.death.as_ref().is_some_and(|death| matches!(death.cause, Cause::Panicked(_)))
     {
         // Writing to a string cannot fail.
         let _ = writeln!(lines, "{mark}   its last words:");

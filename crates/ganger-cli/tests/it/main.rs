@@ -5,6 +5,7 @@ mod abuse;
 mod agent;
 mod axum;
 mod config;
+mod failing;
 mod golden;
 mod guard;
 mod harness;

@@ -1,4 +1,6 @@
-//! The command where only root can put it: as PID 1 of a namespace of its own, like in a container.
+//! The command where only root can put it: as PID 1 of a namespace of its own, like in a container, and in a memory cgroup.
+
+mod memory;
 
 use std::{
     io::{BufRead, BufReader, Read},

@@ -164,7 +164,12 @@ fn the_end_comes_after_the_death_that_led_to_it() {
     assert!(
         matches!(
             &actions[..],
-            [.., Action::Notice(Notice::Died { then: Then::GangEnds, .. }), Action::CloseSockets, Action::End(_)]
+            [
+                ..,
+                Action::Notice(Notice::Died { then: Then::GangEnds, .. }),
+                Action::CloseSockets,
+                Action::End(_)
+            ]
         ),
         "{actions:?}"
     );

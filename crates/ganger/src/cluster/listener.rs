@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     Endpoint,
-    worker::{Hold, Shared},
+    worker::{Hold, Open, Shared},
 };
 use crate::handle::{Handle, Kind};
 
@@ -45,6 +45,8 @@ pub struct Listener {
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Accepting is paused so long.
     pause: Option<Pin<Box<Sleep>>>,
+    /// What of it the program has.
+    open: Open,
     /// Behind the source: closed first, given back then.
     hold: Hold,
     /// When it is to stop: so many connections may still wait in a queue that is nobody else's.
@@ -77,11 +79,12 @@ impl Listener {
         source: Source,
         address: Endpoint,
         stopping: CancellationToken,
+        open: Open,
         hold: Hold,
         backlog: u32,
     ) -> Self {
         let stopping = Box::pin(stopping.cancelled_owned());
-        Self { source, address, stopping, pause: None, hold, waiting: backlog.saturating_add(1) }
+        Self { source, address, stopping, pause: None, open, hold, waiting: backlog.saturating_add(1) }
     }
 
     /// Where it listens.
@@ -100,6 +103,11 @@ impl Listener {
 
     /// The same for who polls.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+        let accepted = ready!(self.poll_source(cx));
+        Poll::Ready(accepted.map(|connection| connection.served(self.open.one())))
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
         match self.source.queue.as_mut().map(|queue| queue.poll(cx)) {
             Some(Poll::Ready(Some(connection))) => Poll::Ready(Some(connection)),
             Some(Poll::Pending) if self.source.socket.is_none() => Poll::Pending,

@@ -2,8 +2,10 @@
 
 mod agent;
 mod connected;
+mod failing;
 mod inherited;
 mod life;
+mod open;
 mod signals;
 mod start;
 
@@ -13,6 +15,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, Once},
+    time::Duration,
 };
 
 use ganger_proto::{
@@ -39,8 +42,12 @@ use life::Life;
 pub use agent::Agent;
 pub(crate) use agent::NewAgent;
 pub(super) use connected::{Shared, Tally};
+pub(super) use open::{Open, Serving};
 pub use start::{NewWorker, worker};
 pub(crate) use start::{Role, no_agent, take};
+
+/// The first request on a connection is waited for so long, when the worker is to leave.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// A worker's side of the cluster. Cheap to clone; all clones are the same worker.
 ///
@@ -50,7 +57,7 @@ pub(crate) use start::{Role, no_agent, take};
 /// |---|---|---|
 /// | started by | `ganger run`, [`Primary::fork`](super::Primary::fork), `cluster.fork()` | anybody |
 /// | [`listen`](Self::listen), [`bind_udp`](Self::bind_udp) | asks the primary, and shares with the other workers | opens the socket itself |
-/// | [`stopping`](Self::stopping) | when the primary asks it to leave, or has gone | at `SIGTERM` or Ctrl-C |
+/// | [`stopping`](Self::stopping), [`closing`](Self::closing) | when the primary asks it to leave, or has gone | at `SIGTERM` or Ctrl-C |
 /// | [`send`](Self::send), [`recv`](Self::recv) | speak with the primary | drops it; nothing comes |
 /// | [`id`](Self::id), [`slot`](Self::slot) | the primary's, 1… and 0… | 0 and 0 |
 ///
@@ -157,7 +164,8 @@ impl Worker {
                 (source, address, Hold::Primary(lease))
             }
         };
-        Ok(Listener::new(source, address, self.member.life.stopping().clone(), hold, backlog))
+        let life = &self.member.life;
+        Ok(Listener::new(source, address, life.stopping().clone(), life.open().clone(), hold, backlog))
     }
 
     /// Binds a UDP socket, on a port (of all IPv4 addresses) or an address. Under a primary all workers that bind the
@@ -253,6 +261,27 @@ impl Worker {
         async move {
             member.heed_signals();
             member.life.stopping().cancelled().await;
+        }
+    }
+
+    /// Whether the worker is to leave, so that an answer over HTTP had better say `Connection: close`.
+    pub fn is_stopping(&self) -> bool {
+        self.member.life.is_stopping()
+    }
+
+    /// Resolves when the worker is to leave, as [`Worker::stopping`], and something has been read from every connection that it
+    /// has accepted, or a second later: from now on connections that wait for a request may be closed.
+    ///
+    /// It is what an HTTP server begins its graceful shutdown by. A server that begins it when `stopping` resolves closes
+    /// connections whose first request is still on its way, and their clients lose it.
+    ///
+    /// # Panics
+    /// Without a tokio runtime that has time, when it is awaited.
+    pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (stopping, open) = (self.stopping(), self.member.life.open().clone());
+        async move {
+            stopping.await;
+            let _ = tokio::time::timeout(FIRST_REQUEST, open.none_fresh()).await;
         }
     }
 

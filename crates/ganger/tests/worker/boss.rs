@@ -255,6 +255,7 @@ fn in_words(event: Event) -> Option<Value> {
         Event::Exit { worker, exit, exited_after_disconnect, .. } => {
             json!(["exit", worker.id, [exit.to_string(), exited_after_disconnect]])
         }
+        Event::Panicked { worker, panic } => json!(["panicked", worker.id, panic]),
         Event::Fault { worker, fault } => panic!("worker {}: {fault}", worker.id),
         _ => return None,
     })

@@ -8,6 +8,7 @@ mod alone;
 mod boss;
 mod by_hand;
 mod dispatch;
+mod failing;
 mod guard;
 mod life;
 mod mixed;
@@ -34,6 +35,7 @@ fn main() {
     let mut trials = Vec::new();
     life::trials(&mut trials);
     dispatch::trials(&mut trials);
+    failing::trials(&mut trials);
     by_hand::trials(&mut trials);
     guard::trials(&mut trials);
     sockets::trials(&mut trials);

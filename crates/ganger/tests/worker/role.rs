@@ -114,7 +114,10 @@ async fn alone(worker: Worker) -> ganger::Result {
 fn several_threads() -> ganger::Result {
     let worker = ganger::cluster::worker()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(worker.run(remote))
+    runtime.block_on(worker.run(|worker| {
+        ganger::guard::graceful(&worker);
+        remote(worker)
+    }))
 }
 
 /// Does what the primary's messages say: `["listen", ADDRESS, OPTIONS]`, `["serve", LISTENER]`, …
@@ -248,6 +251,11 @@ impl Part {
                 self.worker.disconnect();
                 Value::Null
             }
+            "panic" => {
+                tokio::spawn(async { fail_as_ordered() });
+                Value::Null
+            }
+            "panic at once" => fail_as_ordered(),
             "env" => {
                 let names = env::vars().map(|(name, _)| name);
                 let ours = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
@@ -262,6 +270,11 @@ impl Part {
             other => return Err(format!("no such order: {other}").into()),
         })
     }
+}
+
+#[inline(never)]
+fn fail_as_ordered() -> ! {
+    panic!("as ordered")
 }
 
 /// Where and how to listen: `[_, ADDRESS, OPTIONS]`; a number is a descriptor's.

@@ -10,7 +10,7 @@ use axum::{
 use super::{Connection, Listener};
 use crate::cluster::Endpoint;
 
-/// `axum::serve(listener, app).with_graceful_shutdown(worker.stopping())` is all that is needed. Where the worker is to
+/// `axum::serve(listener, app).with_graceful_shutdown(worker.closing())` is all that is needed. Where the worker is to
 /// leave, no connection comes any more, and the shutdown ends the serving; what was handed over and not accepted goes
 /// to the other workers.
 impl serve::Listener for Listener {

@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{Endpoint, worker::Tally},
+    cluster::{
+        Endpoint,
+        worker::{Serving, Tally},
+    },
     handle::{Handle, Kind},
     sys::{fd, socket},
 };
@@ -24,6 +27,7 @@ use crate::{
 pub struct Connection {
     stream: Stream,
     tally: Option<Tally>,
+    serving: Option<Serving>,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,11 @@ impl Connection {
         }
     }
 
+    /// The same, counted as one that the program has.
+    pub(super) fn served(self, serving: Serving) -> Self {
+        Self { serving: Some(serving), ..self }
+    }
+
     /// The same, counted as open.
     pub(super) fn counted(self, tally: Option<Tally>) -> Self {
         Self { tally, ..self }
@@ -78,13 +87,13 @@ impl Connection {
 
 impl From<TcpStream> for Connection {
     fn from(stream: TcpStream) -> Self {
-        Self { stream: Stream::Tcp(stream), tally: None }
+        Self { stream: Stream::Tcp(stream), tally: None, serving: None }
     }
 }
 
 impl From<UnixStream> for Connection {
     fn from(stream: UnixStream) -> Self {
-        Self { stream: Stream::Unix(stream), tally: None }
+        Self { stream: Stream::Unix(stream), tally: None, serving: None }
     }
 }
 
@@ -108,10 +117,10 @@ impl TryFrom<Connection> for TcpStream {
     type Error = Connection;
 
     fn try_from(connection: Connection) -> Result<Self, Connection> {
-        let Connection { stream, tally } = connection;
+        let Connection { stream, tally, serving } = connection;
         match stream {
             Stream::Tcp(stream) => Ok(stream),
-            stream @ Stream::Unix(_) => Err(Connection { stream, tally }),
+            stream @ Stream::Unix(_) => Err(Connection { stream, tally, serving }),
         }
     }
 }
@@ -121,10 +130,10 @@ impl TryFrom<Connection> for UnixStream {
     type Error = Connection;
 
     fn try_from(connection: Connection) -> Result<Self, Connection> {
-        let Connection { stream, tally } = connection;
+        let Connection { stream, tally, serving } = connection;
         match stream {
             Stream::Unix(stream) => Ok(stream),
-            stream @ Stream::Tcp(_) => Err(Connection { stream, tally }),
+            stream @ Stream::Tcp(_) => Err(Connection { stream, tally, serving }),
         }
     }
 }
@@ -150,7 +159,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(&mut self.get_mut().stream, stream => Pin::new(stream).poll_read(cx, buffer))
+        let Self { stream, serving, .. } = self.get_mut();
+        let read = either!(stream, stream => Pin::new(stream).poll_read(cx, buffer));
+        if let (Poll::Ready(_), Some(serving)) = (&read, serving) {
+            serving.was_read();
+        }
+        read
     }
 }
 

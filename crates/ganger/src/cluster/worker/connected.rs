@@ -1,5 +1,7 @@
 //! A worker that has a primary: its end of the channel and the lane, and the machine that speaks over them.
 
+mod failure;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -82,6 +84,9 @@ struct Inner {
     messages: mpsc::Sender<Message>,
     json: Vec<u8>,
     life: Life,
+    /// What failed is being told: the channel is not closed before.
+    telling: bool,
+    close_when_told: bool,
 }
 
 #[derive(Debug)]
@@ -145,6 +150,8 @@ impl Shared {
             messages: sender,
             json: Vec::new(),
             life: life.clone(),
+            telling: false,
+            close_when_told: false,
         };
         let shared = Arc::new(Self {
             inner: Mutex::new(inner),
@@ -233,7 +240,10 @@ impl Shared {
     /// Does something with the worker's state, then all that follows from it. Never waits.
     fn with<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
         // A panic in the middle leaves nothing half done that the machine would not bear.
-        let mut inner: MutexGuard<'_, Inner> = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.act(self.inner.lock().unwrap_or_else(PoisonError::into_inner), act)
+    }
+
+    fn act<R>(&self, mut inner: MutexGuard<'_, Inner>, act: impl FnOnce(&mut Inner) -> R) -> R {
         let result = act(&mut inner);
         inner.perform();
         if let Some(link) = &mut inner.link {
@@ -374,11 +384,14 @@ impl Inner {
             Effect::Drop(fd) => drop(fd),
             Effect::Closed(listen) => drop(self.listens.remove(&listen)),
             Effect::Stopping => self.life.stop(),
-            Effect::CloseChannel => {
-                if let Some(link) = &mut self.link {
-                    link.session.disconnect();
-                }
-            }
+            Effect::CloseChannel if self.telling => self.close_when_told = true,
+            Effect::CloseChannel => self.close_channel(),
+        }
+    }
+
+    fn close_channel(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.session.disconnect();
         }
     }
 }

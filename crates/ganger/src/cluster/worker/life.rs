@@ -1,11 +1,13 @@
 //! How far a worker is on its way out.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::open::Open;
 
 /// Serving, then stopping, then disconnected; never back. Cheap to clone; all clones are the same life.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,14 @@ pub(super) struct Life {
     disconnected: CancellationToken,
     /// The channel closed before anybody had asked for an end.
     lost: Arc<AtomicBool>,
+    /// Whether failures are heeded.
+    heeding: Arc<AtomicBool>,
+    /// What failed in it.
+    failure: Arc<OnceLock<String>>,
+    failed: CancellationToken,
+    /// The primary has been told, as far as that was possible.
+    told: CancellationToken,
+    open: Open,
 }
 
 impl Life {
@@ -38,6 +48,36 @@ impl Life {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
+    }
+
+    /// Whether failures are heeded from now on, and were not before.
+    pub(super) fn heed_failures(&self) -> bool {
+        !self.heeding.swap(true, Ordering::Relaxed)
+    }
+
+    /// Something failed. Whether it is the first time.
+    pub(super) fn fail(&self, message: &str) -> bool {
+        let first = self.failure.set(message.to_owned()).is_ok();
+        self.failed.cancel();
+        first
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+
+    /// Cancelled when something has failed.
+    pub(super) fn failed(&self) -> &CancellationToken {
+        &self.failed
+    }
+
+    /// To be cancelled when the primary knows of it.
+    pub(super) fn told(&self) -> &CancellationToken {
+        &self.told
+    }
+
+    pub(super) fn open(&self) -> &Open {
+        &self.open
     }
 
     /// Resolves when the channel is closed.

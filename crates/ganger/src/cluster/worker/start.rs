@@ -132,7 +132,8 @@ impl NewWorker {
     /// (`lib/internal/cluster/child.js`).
     ///
     /// # Errors
-    /// What `worker` returned; that the channel cannot be watched.
+    /// What `worker` returned; that something else failed meanwhile, if that is [heeded](crate::guard::graceful); that the
+    /// channel cannot be watched.
     ///
     /// # Panics
     /// Without a tokio runtime that has I/O and time.
@@ -142,7 +143,11 @@ impl NewWorker {
         E: From<io::Error>,
     {
         let role = self.start()?;
-        let result = role.serve(worker(role.clone())).await;
+        let mut result = role.serve(worker(role.clone())).await;
+        if let Some(failure) = role.finish().await {
+            // Others have finished well, but the worker as a whole has not.
+            result = result.and_then(|_| Err(io::Error::other(failure).into()));
+        }
         role.close().await;
         result
     }
