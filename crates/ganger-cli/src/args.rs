@@ -65,6 +65,34 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub(crate) stop_timeout: Duration,
 
+    /// How long a worker may take to get ready
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) start_timeout: Duration,
+
+    /// How long a worker that is replaced may finish what it has before it is killed
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+
+    /// How many workers are reloaded at a time
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: u32,
+
+    /// A reload goes on only while at most so many old workers are finishing [default: a quarter of them, at least 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32))]
+    pub(crate) max_draining: Option<u32>,
+
+    /// A worker that answers nothing for so long is killed and replaced [default: off, told after 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) watchdog: Option<Duration>,
+
+    /// A worker that uses more memory is replaced, the new one first (512M, 1G) [default: off]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// So long a worker serves before it is replaced, ± 10 %, one at a time [default: off]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_lifetime: Option<Duration>,
+
     /// Above so many restarts in that time they are spaced 1 s apart
     #[arg(long, value_name = "N/TIME|off", default_value = "60/60s")]
     pub(crate) restart_limit: RestartLimit,
@@ -94,7 +122,8 @@ anything else is executed as it is, found on PATH if it has no slash. What follo
 Without PROGRAM the nearest ganger.toml, from here upward, says what is run: `program`, or several
 `[[worker]]` groups. Every option is a key of the same name there; what is typed wins.
 
-Signals: TERM, INT and QUIT stop gracefully, a second one at once.
+Signals: TERM, INT and QUIT stop gracefully, a second one at once. HUP reloads (where stdin is a
+terminal, it stops); TTIN and TTOU add a worker and take one away.
 
 Exit status: 0 after a requested stop, 1 if the gang failed, 2 if what was typed cannot be run.";
 
@@ -187,6 +216,19 @@ fn schedule(typed: &str) -> Result<Policy, String> {
     })
 }
 
+/// An amount of memory: a number of bytes, or with K, M or G.
+fn bytes(typed: &str) -> Result<u64, String> {
+    let refused = || "a number of bytes, or with K, M or G".to_owned();
+    let (digits, shift) = match typed.as_bytes().last() {
+        Some(b'K' | b'k') => (&typed[..typed.len() - 1], 10),
+        Some(b'M' | b'm') => (&typed[..typed.len() - 1], 20),
+        Some(b'G' | b'g') => (&typed[..typed.len() - 1], 30),
+        _ => (typed, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| refused())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(refused)
+}
+
 /// A gang's name, or a group's.
 pub(crate) fn name(typed: &str) -> Result<String, String> {
     if typed.is_empty() || typed.starts_with('.') {
@@ -236,7 +278,7 @@ impl FromStr for RestartLimit {
     }
 }
 
-const MOST_WORKERS: u32 = 4096;
+pub(crate) const MOST_WORKERS: u32 = 4096;
 const DURATION: &str = "a duration is a number with s, ms or m (25, 25s, 500ms, 2m)";
 
 #[cfg(test)]
@@ -286,7 +328,9 @@ mod tests {
         for option in ["--runtime", "--log-format", "--quiet"] {
             assert!(help.contains(option), "{option}: {help}");
         }
-        assert_eq!(help.matches("[default: ").count(), 11, "{help}");
+        let run = ganger.find_subcommand("run").unwrap();
+        let options = run.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| long != "help"));
+        assert_eq!(help.matches("[default: ").count(), options.count(), "{help}");
         assert!(help.contains("Exit status: 0 after a requested stop"), "{help}");
     }
 
@@ -331,6 +375,10 @@ mod tests {
             assert!(typed.parse::<RestartLimit>().is_err(), "{typed}");
         }
         assert_eq!(schedule("none"), Ok(Policy::Shared));
+        assert_eq!((bytes("512"), bytes("3K"), bytes("2G")), (Ok(512), Ok(3 << 10), Ok(2 << 30)));
+        for typed in ["", "M", "0", "1.5G", "-1", "1T", "99999999999999G"] {
+            assert!(bytes(typed).is_err(), "{typed}");
+        }
         let run = parsed("ganger run --env A=b=c --env B= x");
         assert_eq!(run.env, [("A".into(), "b=c".into()), ("B".into(), "".into())]);
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ganger::WorkerId;
 use ganger::cluster::Policy;
-use ganger::guard::{AgentNotice, DeathReport, Notice, Source, Verdict};
+use ganger::guard::{AgentNotice, DeathReport, Notice, Source, Verdict, Why};
 
 use crate::args::LogFormat;
 use crate::plan::Part;
@@ -57,6 +57,17 @@ pub(crate) enum Event {
     Fault { worker: WorkerId, pid: Option<i32>, group: Option<String>, fault: String },
     /// The agent broke a rule.
     AgentFault { pid: i32, fault: String },
+    /// Every slot has a new worker.
+    Reloaded {
+        workers: u32,
+        after: Duration,
+        /// Connections that nobody served meanwhile.
+        refused: u64,
+        /// Old workers that still finish what they have.
+        draining: u32,
+    },
+    /// The reload could not even begin.
+    NotReloaded(String),
     /// A signal came for something that this version does not have.
     Absent { signal: &'static str, meaning: &'static str },
     /// The gang is being stopped.
@@ -205,12 +216,15 @@ impl Event {
             | Self::Note(_)
             | Self::Listening { .. }
             | Self::Ready { .. }
+            | Self::Reloaded { refused: 0, .. }
             | Self::Stopping { .. }
             | Self::Ended { verdict: Verdict::Stopped, .. } => Level::Info,
             Self::Warning(_)
             | Self::BindFailed { .. }
             | Self::Fault { .. }
             | Self::AgentFault { .. }
+            | Self::Reloaded { .. }
+            | Self::NotReloaded(_)
             | Self::Absent { .. } => Level::Warning,
             Self::Unusable(_) | Self::Failed(_) | Self::Ended { .. } => Level::Error,
             Self::Noticed(noticed) => noticed.level(),
@@ -223,6 +237,10 @@ impl Noticed {
         use ganger::guard::Then;
         match &self.notice {
             Notice::Started { .. } | Notice::WorkerReady { .. } | Notice::GangReady { .. } => Level::Info,
+            Notice::Left { .. } | Notice::Reloading { .. } | Notice::ReloadQueued => Level::Info,
+            Notice::Scaled { .. } | Notice::Paused { .. } | Notice::Recycled { why: Why::Lifetime, .. } => {
+                Level::Info
+            }
             Notice::Died { then: Then::GangEnds, .. } => Level::Error,
             Notice::StartFailed { retry_in: None, .. } => Level::Error,
             Notice::Agent(AgentNotice::Started { .. } | AgentNotice::Ready { .. }) => Level::Info,

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use ganger::cluster::{self, Policy, Primary};
-use ganger::guard::{self, AgentNotice, DeathReport, Guard, Notice, Output, Report, Then, Verdict};
+use ganger::guard::{self, AgentNotice, DeathReport, Guard, Notice, Output, Report, Then, Unfit, Verdict};
 use ganger::process::Stdio;
 use ganger::{AgentId, WorkerId};
 
@@ -91,7 +91,8 @@ fn supervise(options: Options<'_>, config: Option<&Config>, reporter: &Reporter)
     runtime.block_on(async {
         let signals = Signals::new().context("cannot listen to signals")?;
         let guard = start(options.all, &plan, reporter)?;
-        Ok(Gang::new(guard, plan.groups(), reporter).until_its_end(signals).await)
+        let gang = Gang::new(guard, options, plan, reporter);
+        Ok(gang.until_its_end(signals).await)
     })
 }
 
@@ -104,7 +105,14 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
 
     let mut config = guard::Config::default();
     config.workers = settings.slots();
+    config.start_timeout = options.start_timeout;
     config.stop_timeout = options.stop_timeout;
+    config.drain_timeout = options.drain_timeout;
+    config.batch = options.batch;
+    config.max_draining = options.max_draining;
+    config.watchdog = options.watchdog;
+    config.max_memory = options.max_memory;
+    config.max_lifetime = options.max_lifetime;
     config.restart_limit = options.restart_limit.0;
     config.seed = seed();
 
@@ -148,12 +156,21 @@ struct Gang<'a> {
     /// Whether a socket was asked for by way of the cluster.
     shares: bool,
     stopping: Option<Instant>,
+    /// What was typed, to be read again for a reload.
+    typed: &'a Run,
+    line: &'a [OsString],
+    /// What is run.
+    plan: Plan,
+    /// Connections that nobody served, when the last reload began.
+    unserved: u64,
     /// The groups' names, one a slot; none without groups.
     groups: Vec<String>,
 }
 
 impl<'a> Gang<'a> {
-    fn new(guard: Guard, groups: Vec<String>, reporter: &'a Reporter) -> Self {
+    fn new(guard: Guard, options: Options<'a>, plan: Plan, reporter: &'a Reporter) -> Self {
+        let Options { typed, line, .. } = options;
+        let groups = plan.groups();
         let (alive, ready, portless) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         Self {
             guard,
@@ -165,6 +182,10 @@ impl<'a> Gang<'a> {
             ready_agent: None,
             shares: false,
             stopping: None,
+            typed,
+            line,
+            plan,
+            unserved: 0,
             groups,
         }
     }
@@ -201,10 +222,57 @@ impl<'a> Gang<'a> {
                 self.reporter.report(&Event::Stopping { signal, workers: self.alive.len(), at_once });
                 self.guard.stop();
             }
+            Request::Reload => {
+                if let Err(error) = self.reload() {
+                    self.reporter.report(&Event::NotReloaded(format!("{error:#}")));
+                }
+            }
+            Request::More => self.guard.scale(self.guard.slots().saturating_add(1).min(args::MOST_WORKERS)),
+            Request::Fewer => self.guard.scale(self.guard.slots().saturating_sub(1)),
             Request::Absent { signal, meaning } => {
                 self.reporter.report(&Event::Absent { signal, meaning });
             }
         }
+    }
+
+    /// Reads everything again that says what is run, and replaces the workers.
+    fn reload(&mut self) -> Result<()> {
+        let (config, options) = configure(self.typed, self.line)?;
+        let all = options.as_ref().unwrap_or(self.typed);
+        let options = Options { all, typed: self.typed, line: self.line };
+        let plan = Plan::new(options, config.as_ref(), &here()?)?;
+        let (was, now) = (self.plan.settings(), plan.settings());
+        for (same, what) in [
+            (was.name == now.name, "the gang's name"),
+            (
+                all.schedule.is_none()
+                    || all.schedule.as_ref() == Some(&self.guard.primary().settings().policy),
+                "schedule",
+            ),
+            (all.messenger == self.guard.primary().settings().messenger, "messenger"),
+        ] {
+            if !same {
+                let text = format!("{what} has changed, which takes a restart: it stays as it was");
+                self.reporter.report(&Event::Warning(text));
+            }
+        }
+        let slots = now.slots();
+        self.guard.primary().setup(|settings| {
+            settings.workers = now.workers;
+            settings.groups = now.groups;
+            settings.program = now.program;
+            settings.args = now.args;
+            settings.env = now.env;
+            settings.cwd = now.cwd;
+            settings.agent = now.agent;
+        });
+        if was.slots() != slots {
+            self.guard.scale(slots);
+        }
+        self.groups = plan.groups();
+        self.plan = plan;
+        self.guard.reload();
+        Ok(())
     }
 
     fn reported(&mut self, report: Report) {
@@ -229,6 +297,12 @@ impl<'a> Gang<'a> {
             _ => return,
         };
         self.reporter.report(&event);
+    }
+
+    /// How many connections nobody served.
+    fn unserved(&mut self) -> u64 {
+        let counters = self.guard.primary().snapshot().counters;
+        counters.refused + counters.orphaned + counters.broken
     }
 
     fn noticed(&mut self, notice: Notice, death: Option<Box<DeathReport>>) {
@@ -258,8 +332,32 @@ impl<'a> Gang<'a> {
                 }
                 Some(*worker)
             }
-            Notice::NoSign { worker, .. } | Notice::Ill { worker, .. } | Notice::Killed { worker, .. } => {
+            Notice::Left { worker, .. } => {
+                self.alive.remove(worker);
+                was_ready = self.ready.remove(worker);
                 Some(*worker)
+            }
+            Notice::ReloadFailed { worker: Some(worker), unfit: Unfit::Died { .. }, .. }
+            | Notice::NotRecycled { heir: Some(worker), unfit: Unfit::Died { .. }, .. } => {
+                self.alive.remove(worker);
+                Some(*worker)
+            }
+            Notice::ReloadFailed { worker, .. } => *worker,
+            Notice::NoSign { worker, .. }
+            | Notice::Ill { worker, .. }
+            | Notice::Killed { worker, .. }
+            | Notice::Recycled { worker, .. }
+            | Notice::NotRecycled { worker, .. }
+            | Notice::Silent { worker, .. }
+            | Notice::Answers { worker, .. } => Some(*worker),
+            Notice::Reloading { .. } => {
+                self.unserved = self.unserved();
+                None
+            }
+            Notice::Reloaded { workers, after, draining } => {
+                let refused = self.unserved() - self.unserved;
+                let (workers, after, draining) = (*workers, *after, *draining);
+                return self.reporter.report(&Event::Reloaded { workers, after, refused, draining });
             }
             Notice::GangReady { workers, after } => {
                 let pids = self.ready.iter().filter_map(|worker| self.known(*worker).0).collect();

@@ -10,6 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) enum Request {
     /// End the gang gracefully; a second time: at once.
     Stop(&'static str),
+    /// Replace every worker by one of the program as it is now.
+    Reload,
+    /// One worker more.
+    More,
+    /// One worker fewer.
+    Fewer,
     /// Something that this version does not have.
     Absent {
         /// The signal.
@@ -36,14 +42,14 @@ impl Signals {
             (SignalKind::quit(), Request::Stop("SIGQUIT")),
             (SignalKind::user_defined1(), absent("SIGUSR1", "reopening log files")),
             (SignalKind::user_defined2(), absent("SIGUSR2", "the upgrade of the primary")),
-            (raw(rustix::process::Signal::TTIN), absent("SIGTTIN", "adding a worker")),
-            (raw(rustix::process::Signal::TTOU), absent("SIGTTOU", "removing a worker")),
+            (raw(rustix::process::Signal::TTIN), Request::More),
+            (raw(rustix::process::Signal::TTOU), Request::Fewer),
         ];
         // Ignored at the start, as by nohup: it stays so.
         if !is_ignored(rustix::process::Signal::HUP) {
             let request = match io::stdin().is_terminal() {
                 true => Request::Stop("SIGHUP"),
-                false => absent("SIGHUP", "the reload"),
+                false => Request::Reload,
             };
             wanted.push((SignalKind::hangup(), request));
         }

@@ -9,7 +9,7 @@ pub mod primary;
 pub mod schedule;
 pub mod worker;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -260,6 +260,8 @@ pub enum Fate {
     Touched,
     /// Its socket is closed and nobody is left to serve it.
     Orphaned,
+    /// It was none: it went with a question to a worker.
+    Probe,
 }
 
 /// What the primary tells upwards, in Node's words.
@@ -303,6 +305,13 @@ pub enum Event {
         target: Target,
         /// The positive errno.
         errno: i32,
+    },
+    /// A worker has answered [`Primary::probe`].
+    Probed {
+        /// Who.
+        worker: WorkerId,
+        /// How long it took: its event loop's delay.
+        lag: Duration,
     },
     /// A worker broke the cluster's rules; what it said was ignored.
     Misbehaved {

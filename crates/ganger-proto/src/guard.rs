@@ -23,11 +23,16 @@ mod config;
 mod death;
 mod end;
 mod ladder;
+mod limits;
 mod notice;
+mod reload;
 mod restart;
+mod scale;
 mod seam;
 mod start;
+mod succession;
 mod ward;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -37,9 +42,10 @@ use serde::{Deserialize, Serialize};
 pub use agent::{AgentAction, AgentInput};
 pub use cause::{Cause, Exit};
 pub use config::Config;
-pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Verdict};
+pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Unfit, Verdict};
 pub use restart::Limit;
 pub use seam::{Action, Input};
+pub use succession::Why;
 
 pub use crate::node::Panic;
 
@@ -63,6 +69,11 @@ pub struct Guard {
     /// Whether every slot has been ready at the same time.
     complete: bool,
     replacements_due: bool,
+    /// Whether the slots were told to fill: an agent comes first.
+    workers_are_started: bool,
+    reload: Option<reload::Reload>,
+    /// Another one is to follow.
+    reload_again: bool,
     actions: VecDeque<Action>,
 }
 
@@ -90,6 +101,10 @@ struct Place {
     /// The sign that the slot's first occupant gave: required of the next ones.
     sign: Option<Sign>,
     backoff: Backoff,
+    /// A new worker that is to take over from the occupant.
+    succession: Option<succession::Succession>,
+    /// It gets no connections.
+    paused: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,6 +128,9 @@ impl Guard {
             began: now,
             complete: false,
             replacements_due: false,
+            workers_are_started: false,
+            reload: None,
+            reload_again: false,
             actions: VecDeque::new(),
             config,
         };
@@ -136,7 +154,7 @@ impl Guard {
         let places = self.slots.iter().filter_map(|place| place.start_at);
         let wards = self.wards.values().filter_map(|ward| ward.timeout(&self.config));
         let agent = self.agent.as_ref().and_then(|agent| agent.timeout(&self.config));
-        places.chain(wards).chain(agent).min()
+        places.chain(wards).chain(agent).chain(self.recycling_timeout()).min()
     }
 
     /// Whether the gang is on its way to its end.
@@ -160,7 +178,23 @@ impl Guard {
                     ward.online = true;
                 }
             }
+            Input::Opened(worker, address) => {
+                if let Some(ward) = self.wards.get_mut(&worker) {
+                    ward.opened(address);
+                }
+            }
             Input::Sign(worker, sign) => self.handle_sign(now, worker, sign),
+            Input::TakesHints(worker) => {
+                if let Some(ward) = self.wards.get_mut(&worker) {
+                    ward.takes_hints = true;
+                }
+            }
+            Input::Watchable(worker, on) => self.handle_watchable(now, worker, on),
+            Input::Answered(worker) => self.handle_answered(now, worker),
+            Input::Memory(worker, used) => self.handle_memory(now, worker, used),
+            Input::Reload => self.handle_reload(now),
+            Input::Scale(workers) => self.handle_scale(now, workers),
+            Input::Pause(slot, paused) => self.handle_pause(slot, paused),
             Input::Leaving(worker) => self.handle_ill(now, worker, Illness::Leaving),
             Input::Disconnected(worker) => self.handle_disconnected(now, worker),
             Input::Condemned(worker, why) => self.kill(worker, Cause::Condemned(why)),
@@ -181,11 +215,19 @@ impl Guard {
                 self.kill_all();
             }
         }
+        self.proceed(now);
+    }
+
+    /// Goes on with what waits for its turn.
+    fn proceed(&mut self, now: Time) {
+        self.proceed_reload(now);
+        self.proceed_recycling(now);
         self.announce();
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.excuse(now);
         for slot in 0..self.slots.len() {
             if self.slots[slot].start_at.is_some_and(|at| at <= now) {
                 self.start(Slot(slot as u32));
@@ -195,7 +237,7 @@ impl Guard {
         let due: Vec<WorkerId> = self.wards.iter().filter(|(_, ward)| due(ward)).map(|(id, _)| *id).collect();
         due.into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));
         self.handle_agent_timeout(now);
-        self.announce();
+        self.proceed(now);
     }
 
     fn handle_worker_timeout(&mut self, now: Time, worker: WorkerId) {
@@ -211,6 +253,7 @@ impl Guard {
             }
         } else if let Some(ladder) = &mut ward.leaving {
             match ladder.climb(now) {
+                Some(ladder::Rung::Ask) => self.actions.push_back(Action::Retire(worker)),
                 Some(ladder::Rung::Terminate) => self.actions.push_back(Action::Terminate(worker)),
                 Some(ladder::Rung::Kill) => {
                     let after = now - ladder.since();
@@ -219,9 +262,16 @@ impl Guard {
                 }
                 None => {}
             }
-        } else if self.slots[slot.0 as usize].sign.is_some() {
+        } else if ward.ready.is_some() {
+            self.watch(now, worker);
+        } else if self.slots.get(slot.0 as usize).is_some_and(|place| place.sign.is_some()) {
             let after = self.config.start_timeout;
-            self.kill(worker, Cause::StartTimeout { after });
+            let is_heir = self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker));
+            let lacks = self.wards.get(&worker).and_then(|ward| self.lacks(ward));
+            match lacks.filter(|_| is_heir) {
+                Some(unfit) => self.fail_succession(now, slot, Some(worker), unfit),
+                None => self.kill(worker, Cause::StartTimeout { after }),
+            }
         } else {
             self.notice(Notice::NoSign { worker, slot, after: self.config.start_timeout });
             self.make_ready(now, worker);

@@ -29,7 +29,7 @@ use crate::{
 
 pub use cause::describe;
 pub use ganger_proto::guard::{
-    AgentNotice, Cause, Config, Illness, Limit, Notice, Panic, Sign, Then, Verdict,
+    AgentNotice, Cause, Config, Illness, Limit, Notice, Panic, Sign, Then, Unfit, Verdict, Why,
 };
 pub(crate) use graceful::Kept;
 pub use graceful::{graceful, graceful_within};
@@ -183,6 +183,27 @@ impl Guard {
         self.machine.handle(clock::now(), Input::Stop);
     }
 
+    /// Replaces every worker by one of the program as [`Settings`](crate::cluster::Settings) say it now, one
+    /// [batch](Config::batch) after the other and without losing a connection. Asked for again meanwhile, it follows.
+    pub fn reload(&mut self) {
+        self.machine.handle(clock::now(), Input::Reload);
+    }
+
+    /// How many slots there are meant to be.
+    pub fn slots(&self) -> u32 {
+        self.machine.workers()
+    }
+
+    /// There are to be so many slots, at least one: new ones are filled at once, those above are given up.
+    pub fn scale(&mut self, workers: u32) {
+        self.machine.handle(clock::now(), Input::Scale(workers));
+    }
+
+    /// A slot gets no connections for now, or gets them again.
+    pub fn pause(&mut self, slot: Slot, paused: bool) {
+        self.machine.handle(clock::now(), Input::Pause(slot, paused));
+    }
+
     /// Ends the gang at once.
     pub fn kill(&mut self) {
         self.machine.handle(clock::now(), Input::Kill);
@@ -214,7 +235,7 @@ impl Guard {
             tokio::select! {
                 event = self.primary.event() => self.handle(event),
                 () = clock::at(self.machine.poll_timeout()) => self.machine.handle_timeout(clock::now()),
-                () = clock::at(self.vitals.next()) => self.vitals.look(),
+                () = clock::at(self.vitals.next()) => self.look(),
                 () = closed => {}
                 () = clock::at(waits_until) => {}
             }
@@ -259,7 +280,11 @@ impl Guard {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Start(slot, generation) => self.start(slot, generation),
+                Action::Hint(worker) => self.primary.withdraw(worker),
                 Action::Retire(worker) => self.primary.disconnect(worker),
+                Action::RetireSlot(slot) => self.primary.retire_slot(slot),
+                Action::Pause(slot, paused) => self.primary.pause_slot(slot, paused),
+                Action::Probe(worker) => self.probe(worker),
                 // A worker that is gone needs neither.
                 Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),
                 Action::Kill(worker) => {
@@ -290,6 +315,8 @@ impl Guard {
             Notice::Died { age, cause, .. } | Notice::Agent(AgentNotice::Died { age, cause, .. }) => {
                 (*age, cause.clone())
             }
+            Notice::ReloadFailed { unfit: Unfit::Died { age, cause }, .. }
+            | Notice::NotRecycled { unfit: Unfit::Died { age, cause }, .. } => (*age, Cause::clone(cause)),
             _ => return None,
         };
         let who = dead(notice)?;
@@ -300,6 +327,23 @@ impl Guard {
         let before = *deaths;
         *deaths += 1;
         Some(DeathReport::new(who, age, cause, before, self.vitals.take(who)))
+    }
+
+    /// Looks at everybody, if it is time.
+    fn look(&mut self) {
+        if self.vitals.look() {
+            let now = clock::now();
+            for (worker, used) in self.vitals.memory() {
+                self.machine.handle(now, Input::Memory(worker, used));
+            }
+        }
+    }
+
+    /// Who cannot be asked just now counts as one that answers.
+    fn probe(&mut self, worker: WorkerId) {
+        if !self.primary.can_probe(worker) || self.primary.probe(worker).is_err() {
+            self.machine.handle(clock::now(), Input::Answered(worker));
+        }
     }
 
     fn start(&mut self, slot: Slot, generation: Generation) {
@@ -321,7 +365,14 @@ impl Guard {
 
     fn handle(&mut self, event: Event) {
         let input = match event {
-            Event::Online { worker } => Input::Online(worker.id),
+            Event::Online { worker } => {
+                let now = clock::now();
+                self.machine.handle(now, Input::Online(worker.id));
+                return self
+                    .machine
+                    .handle(now, Input::Watchable(worker.id, self.primary.can_probe(worker.id)));
+            }
+            Event::Probed { worker, .. } => Input::Answered(worker.id),
             Event::Listening { worker, address } => {
                 let address = address.to_string();
                 if self.listening.len() == LISTENING {
@@ -329,8 +380,9 @@ impl Guard {
                     self.listening.clear();
                 }
                 if self.listening.insert(address.clone()) {
-                    self.reports.push_back(Report::Listening { address });
+                    self.reports.push_back(Report::Listening { address: address.clone() });
                 }
+                self.machine.handle(clock::now(), Input::Opened(worker.id, address));
                 Input::Sign(worker.id, Sign::Listening)
             }
             Event::Message { worker, message } => {
@@ -386,10 +438,15 @@ fn is_ready(message: &Message) -> bool {
     message.as_json() == READY
 }
 
-/// Whose death a notice tells.
+/// Whose end a notice tells.
 fn dead(notice: &Notice) -> Option<Source> {
     match notice {
-        Notice::Died { worker, slot, .. } => Some(Source::Worker(*worker, *slot)),
+        Notice::Died { worker, slot, .. }
+        | Notice::Left { worker, slot, .. }
+        | Notice::ReloadFailed { worker: Some(worker), slot, unfit: Unfit::Died { .. }, .. }
+        | Notice::NotRecycled { heir: Some(worker), slot, unfit: Unfit::Died { .. }, .. } => {
+            Some(Source::Worker(*worker, *slot))
+        }
         Notice::Agent(AgentNotice::Died { agent, .. }) => Some(Source::Agent(*agent)),
         _ => None,
     }

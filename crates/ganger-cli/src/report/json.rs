@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ganger::guard::{AgentNotice, DeathReport, Illness, Notice, Then, Verdict, describe};
+use ganger::guard::{AgentNotice, DeathReport, Illness, Notice, Then, Verdict, Why, describe};
 use serde_json::{Value, json};
 
-use super::{Event, Level, Noticed, Starting};
+use super::{Event, Level, Noticed, Starting, text::change};
 
 /// The event's line. `now` is when it is told.
 pub(super) fn line(event: &Event, now: SystemTime) -> String {
@@ -67,6 +67,11 @@ fn named(event: &Event) -> (&'static str, Value) {
             ("worker-fault", json!({ "worker": worker.0, "pid": pid, "group": group, "fault": fault }))
         }
         Event::AgentFault { pid, fault } => ("agent-fault", json!({ "pid": pid, "fault": fault })),
+        Event::Reloaded { workers, after, refused, draining } => (
+            "reloaded",
+            json!({ "workers": workers, "after": seconds(*after), "refused": refused, "draining": draining }),
+        ),
+        Event::NotReloaded(error) => ("not-reloaded", json!({ "error": error })),
         Event::Absent { signal, meaning } => {
             ("signal-ignored", json!({ "signal": signal, "meaning": meaning }))
         }
@@ -135,6 +140,37 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
         Notice::RestartsSpaced { limit } => {
             ("restarts-spaced", json!({ "limit": limit.count, "within": seconds(limit.within) }))
         }
+        Notice::Left { worker, slot, age } => {
+            ("worker-left", json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "age": seconds(*age) }))
+        }
+        Notice::Reloading { workers } => ("reloading", json!({ "workers": workers })),
+        Notice::ReloadQueued => ("reload-queued", json!({})),
+        Notice::ReloadFailed { slot, worker, unfit, done, kept, after } => (
+            "reload-failed",
+            json!({ "slot": slot.0, "worker": worker.map(|worker| worker.0), "pid": pid, "replaced": done,
+                "why": change::unfit(*slot, *worker, unfit, *pid, None, last_words), "kept": kept,
+                "after": seconds(*after), "last_words": last_words }),
+        ),
+        Notice::Recycled { worker, slot, why, replaced_by } => (
+            "worker-recycled",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "why": recycling(why),
+                "replaced_by": replaced_by.0 }),
+        ),
+        Notice::NotRecycled { worker, slot, why, heir, unfit, retry_in } => (
+            "worker-not-recycled",
+            json!({ "worker": worker.0, "slot": slot.0, "why": recycling(why),
+                "unfit": change::unfit(*slot, *heir, unfit, None, None, last_words), "heir": heir.map(|heir| heir.0), "retry_in": seconds(*retry_in), "last_words": last_words }),
+        ),
+        Notice::Scaled { from, to } => ("scaled", json!({ "from": from, "to": to })),
+        Notice::Paused { slot, paused } => ("paused", json!({ "slot": slot.0, "paused": paused })),
+        Notice::Silent { worker, slot, after } => (
+            "worker-silent",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
+        ),
+        Notice::Answers { worker, slot, after } => (
+            "worker-answers",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
+        ),
         Notice::Agent(notice) => {
             let (name, fields) = agent(notice, *pid, *was_ready, last_words);
             (name, with(fields, death.as_deref()))
@@ -191,6 +227,14 @@ fn with(mut told: Value, death: Option<&DeathReport>) -> Value {
         }
     }
     told
+}
+
+fn recycling(why: &Why) -> &'static str {
+    match why {
+        Why::Memory { .. } => "memory",
+        Why::Lifetime => "lifetime",
+        _ => "reload",
+    }
 }
 
 /// To the millisecond.

@@ -1,5 +1,7 @@
 //! Events as lines for people.
 
+pub(super) mod change;
+
 use std::fmt::Write;
 use std::io;
 use std::time::Duration;
@@ -112,6 +114,20 @@ fn sentence(event: &Event) -> Option<String> {
             format!("{}: {fault}", who(*worker, *pid, group.as_deref()))
         }
         Event::AgentFault { pid, fault } => format!("agent (pid {pid}): {fault}"),
+        Event::Reloaded { workers, after, refused, draining } => {
+            let refused = match refused {
+                0 => "no connection lost".to_owned(),
+                1 => "1 connection refused or broken".to_owned(),
+                more => format!("{more} connections refused or broken"),
+            };
+            let draining = match draining {
+                0 => String::new(),
+                1 => "; 1 old one finishes what it has".into(),
+                more => format!("; {more} old ones finish what they have"),
+            };
+            format!("reloaded {} in {}, {refused}{draining}", many(*workers as usize), time(*after))
+        }
+        Event::NotReloaded(error) => format!("not reloaded: {error}; the workers go on as they are"),
         Event::Absent { signal, meaning } => {
             format!("{signal} is ignored: {meaning} is not in this version")
         }
@@ -179,9 +195,44 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             limit.count,
             time(limit.within)
         ),
+        Notice::Reloading { workers } => format!("reloading {}", many(*workers as usize)),
+        Notice::ReloadQueued => "the reload follows when the one before it is over".into(),
+        Notice::ReloadFailed { slot, worker, unfit, done, kept, after } => {
+            let unfit = change::unfit(*slot, *worker, unfit, *pid, group.as_deref(), last_words);
+            let others = match done {
+                0 => "the old workers serve on".to_owned(),
+                1 => format!("1 worker is new, {kept} of the old ones serve on"),
+                done => format!("{done} workers are new, {kept} of the old ones serve on"),
+            };
+            format!("reload failed after {}: {unfit}; {others}", time(*after))
+        }
+        Notice::Recycled { worker, why, replaced_by, .. } => {
+            format!("{} {}: replaced by worker {replaced_by}", who(*worker), change::why(why))
+        }
+        Notice::NotRecycled { worker, slot, why, heir, unfit, retry_in } => {
+            let unfit = change::unfit(*slot, *heir, unfit, None, None, last_words);
+            format!(
+                "worker {worker} {} and was to be replaced, but {unfit}; it goes on, and it is tried again in {}",
+                change::why(why),
+                time(*retry_in)
+            )
+        }
+        Notice::Scaled { from, to } => format!("from {} to {to}", many(*from as usize)),
+        Notice::Paused { slot, paused: true } => format!("slot {slot} gets no connections any more"),
+        Notice::Paused { slot, paused: false } => format!("slot {slot} gets connections again"),
+        Notice::Silent { worker, after, .. } => {
+            format!(
+                "{} has answered nothing for {} (--watchdog would replace it)",
+                who(*worker),
+                time(*after)
+            )
+        }
+        Notice::Answers { worker, after, .. } => {
+            format!("{} answers again, after {}", who(*worker), time(*after))
+        }
         Notice::Agent(notice) => return agent_sentence(notice, *pid, *was_ready, last_words),
-        // The deaths and the readiness around it say the same.
-        Notice::Started { .. } | Notice::GangReady { .. } => return None,
+        // The deaths and the readiness around it say the same; who was asked to go goes.
+        Notice::Started { .. } | Notice::GangReady { .. } | Notice::Left { .. } => return None,
         _ => return None,
     })
 }

@@ -15,5 +15,6 @@ mod load;
 mod node;
 mod output;
 mod program;
+mod reload;
 mod serve;
 mod stop;

@@ -72,6 +72,8 @@ pub(super) struct Socket {
     vacant: Option<Time>,
     /// Since when its slot is not to be filled again.
     pub(super) retired: Option<Time>,
+    /// Its slot gets nothing for now.
+    paused: bool,
     /// Whether what is new is led past it.
     pub(super) passed_by: bool,
 }
@@ -105,7 +107,16 @@ pub(super) struct Parked<C> {
 impl Socket {
     pub(super) fn new(id: SocketId, slot: Option<Slot>, asker: (WorkerId, Seq)) -> Self {
         let state = State::Binding { asked: vec![asker] };
-        Self { id, slot, state, accepting: false, vacant: None, retired: None, passed_by: false }
+        Self {
+            id,
+            slot,
+            state,
+            accepting: false,
+            vacant: None,
+            retired: None,
+            paused: false,
+            passed_by: false,
+        }
     }
 
     pub(super) fn is_bound(&self) -> bool {
@@ -250,6 +261,16 @@ impl<C> Listener<C> {
         }
     }
 
+    /// A slot is to get nothing for now, or again.
+    pub(super) fn pause(&mut self, slot: Slot, paused: bool) {
+        for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(slot)) {
+            socket.paused = paused;
+        }
+        for (worker, load) in self.holders.iter().filter(|(_, load)| load.slot == slot) {
+            if paused { self.schedule.removed(*worker) } else { self.schedule.added(*worker, *load) }
+        }
+    }
+
     /// What a holder has to do has changed.
     pub(super) fn change(&mut self, worker: WorkerId, change: impl FnOnce(&mut Load)) {
         if let Some(load) = self.holders.get_mut(&worker) {
@@ -293,7 +314,9 @@ impl<C> Listener<C> {
     /// can hand over, also of vacant ones. One that somebody reads stays, always.
     pub(super) fn steer_changes(&mut self) -> Vec<(SocketId, bool)> {
         let is_datagram = self.is_datagram();
-        let unwanted = |socket: &Socket| socket.retired.is_some() || (is_datagram && socket.vacant.is_some());
+        let unwanted = |socket: &Socket| {
+            socket.retired.is_some() || socket.paused || (is_datagram && socket.vacant.is_some())
+        };
         let others = self.sockets.iter().any(|socket| socket.is_bound() && !unwanted(socket));
         let change = |socket: &mut Socket| {
             let past = others && unwanted(socket);

@@ -15,6 +15,7 @@
 
 mod dispatch;
 mod open;
+mod probe;
 mod query;
 mod slots;
 mod transfer;
@@ -52,6 +53,10 @@ pub struct Primary<C> {
     replacements_due: bool,
     /// What could not be bound, and was told: whoever asks next meets the same and need not be told of again.
     unbound: BTreeSet<ListenerKey>,
+    /// Slots that get no connections for now.
+    paused: BTreeSet<Slot>,
+    /// Questions that were asked and not answered: of whom, and when.
+    probes: BTreeMap<Seq, (WorkerId, Time)>,
     counters: Counters,
     last_worker: u32,
     last_socket: u32,
@@ -99,6 +104,8 @@ impl<C> Primary<C> {
             listeners: BTreeMap::new(),
             replacements_due: false,
             unbound: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            probes: BTreeMap::new(),
             counters: Counters::default(),
             last_worker: 0,
             last_socket: 0,
@@ -212,6 +219,17 @@ impl<C> Primary<C> {
         }
     }
 
+    /// Takes the worker out of dispatch, before it is [asked to leave](Self::disconnect): nothing new is handed to it. What it
+    /// accepts by itself it goes on accepting.
+    pub fn withdraw(&mut self, now: Time, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.draining = true;
+        for listener in self.listeners.values_mut().filter(|listener| listener.hands_over) {
+            listener.leave(now, id, false);
+        }
+        self.dispatch_all(now);
+    }
+
     /// Stops listening everywhere: what the kernel has completed is taken and shared out, the rest of the
     /// world is refused.
     pub fn close_sockets(&mut self) {
@@ -269,7 +287,15 @@ impl<C> Primary<C> {
     pub fn handle(&mut self, now: Time, input: Input<C>) {
         match input {
             Input::Message { worker, message } => self.handle_message(now, worker, message),
+            Input::Delivered { worker, seq, connection } if self.is_probe(worker, seq) => {
+                self.drop_connection(connection, Fate::Probe);
+            }
             Input::Delivered { worker, seq, connection } => self.handle_delivered(worker, seq, connection),
+            Input::Returned { worker, seq, connection } if self.is_probe(worker, seq) => {
+                self.drop_connection(connection, Fate::Probe);
+                // It has no descriptor left, but its event loop runs.
+                self.handle_probed(now, worker, seq);
+            }
             Input::Returned { worker, seq, connection } => {
                 // It is short of descriptors: several at once could be mixed up at its end.
                 self.narrow(worker);
@@ -339,9 +365,12 @@ impl<C> Primary<C> {
                 }
                 self.event(Event::Leaving { worker: id });
             }
+            Act::Accepted { ack, .. } if self.is_probe(id, ack) => self.handle_probed(now, id, ack),
             Act::Accepted { ack, accepted } => self.handle_answer(now, id, ack, accepted),
             Act::Closes { count } => {
-                worker.open.closed(count);
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.open.closed(count);
+                }
                 self.show_open(id);
             }
             // The rest is for workers, or nobody's.
@@ -424,12 +453,17 @@ impl<C> Primary<C> {
 
     fn handle_channel_closed(&mut self, now: Time, id: WorkerId, undelivered: Vec<(Seq, C)>) {
         for (seq, connection) in undelivered {
+            if self.is_probe(id, seq) {
+                self.drop_connection(connection, Fate::Probe);
+                continue;
+            }
             let worker = self.workers.get_mut(&id);
             match worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq)) {
                 Some(hand_off) => hand_off.connection = Some(connection),
                 None => self.orphan(connection),
             }
         }
+        self.forget_probes(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if std::mem::replace(&mut worker.channel_open, false) {
             worker.draining = true;

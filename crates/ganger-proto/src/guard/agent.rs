@@ -126,6 +126,11 @@ impl Agent {
         self.start_at.into_iter().chain(ward).min()
     }
 
+    /// Whether it is there and not about to be replaced.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ward.as_ref().is_some_and(|ward| ward.ready.is_some() && ward.leaving.is_none())
+    }
+
     /// Whether there is a process, or is about to be.
     fn exists(&self) -> bool {
         self.ward.is_some() || self.starting
@@ -230,7 +235,8 @@ impl Guard {
                     self.act_on_agent(AgentAction::Kill);
                     self.notice_of_agent(AgentNotice::Killed { agent: id, after });
                 }
-                None => {}
+                // No agent is given a hint.
+                Some(Rung::Ask) | None => {}
             }
         } else {
             let (after, channel) = (ward.patience(&self.config), ward.channel);
@@ -421,7 +427,7 @@ impl Guard {
     fn retire_agent(&mut self, now: Time, timeout: Duration) {
         let Some(ward) = self.agent_ward() else { return };
         let ask = ward.obeys && ward.leaving.is_none();
-        ward.leaving = Some(Ladder::stop(now, timeout, ward.obeys));
+        ward.leaving = Some(Ladder::stop(now, timeout, ward.obeys, false));
         if ask {
             self.act_on_agent(AgentAction::Ask);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, AgentAction, Guard, Panic};
+use super::{Action, AgentAction, Guard, Panic, Unfit};
 use crate::{Time, WorkerId};
 
 const SIGKILL: i32 = 9;
@@ -59,6 +59,8 @@ pub enum Cause {
     Condemned(String),
     /// It left of its own accord, by protocol.
     Left,
+    /// It was to take over and could not.
+    Unfit(Box<Unfit>),
     /// We had signalled it, whatever it then ended with.
     Asked,
 }

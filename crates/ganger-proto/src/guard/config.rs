@@ -20,6 +20,16 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Above this many restarts they are spaced. `None` = no limit. Default: 60 in 60 s.
     pub restart_limit: Option<Limit>,
+    /// How many slots are reloaded at a time. Default: 1.
+    pub batch: u32,
+    /// A reload goes on only while at most so many workers are on their way out. Default: a quarter of the slots, at least 1.
+    pub max_draining: Option<u32>,
+    /// Above so much memory, in bytes, a worker is replaced. `None` = no limit, which is the default.
+    pub max_memory: Option<u64>,
+    /// So long a worker serves before it is replaced, within a tenth. `None` = no limit, which is the default.
+    pub max_lifetime: Option<Duration>,
+    /// A worker that answers nothing for so long is killed and replaced. `None` = it is only told, which is the default.
+    pub watchdog: Option<Duration>,
     /// Whether there is an agent, to be ready before the workers are started. Default: false.
     pub agent: bool,
     /// Where the jitter of pauses comes from.
@@ -34,8 +44,19 @@ impl Default for Config {
             stop_timeout: Duration::from_secs(25),
             drain_timeout: Duration::from_secs(60),
             restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),
+            batch: 1,
+            max_draining: None,
+            max_memory: None,
+            max_lifetime: None,
+            watchdog: None,
             agent: false,
             seed: 0,
         }
+    }
+}
+
+impl Config {
+    pub(super) fn max_draining(&self) -> u32 {
+        self.max_draining.unwrap_or((self.workers / 4).max(1))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Action, Cause, Exit, Guard, Illness, Notice, Obituary, Phase, Then, Verdict, ladder::Ladder};
+use super::{
+    Action, Cause, Exit, Guard, Illness, Notice, Obituary, Phase, Then, Verdict, ladder::Ladder,
+    notice::Unfit,
+};
 use crate::{Slot, Time, WorkerId};
 
 impl Guard {
@@ -33,6 +36,9 @@ impl Guard {
             ward.cause = Some(Cause::Left);
         }
         let slot = ward.slot;
+        if self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker)) {
+            return self.fail_succession(now, slot, Some(worker), Unfit::Ill(illness));
+        }
         self.replace_ill(now, worker);
         let replaced_by = self.wards.get(&worker).and_then(|ward| ward.replaced.flatten());
         if illness == Illness::ChannelClosed {
@@ -47,10 +53,20 @@ impl Guard {
         ward.leaving = Some(Ladder::drain(now, self.config.drain_timeout));
         ward.replaced = Some(None);
         self.actions.push_back(Action::Retire(worker));
-        if self.slots[slot.0 as usize].occupant == Some(worker) {
-            self.slots[slot.0 as usize].occupant = None;
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        if place.occupant == Some(worker) {
+            place.occupant = None;
+            if let Some(succession) = &place.succession {
+                let heir = succession.heir;
+                if let Some(ward) = self.wards.get_mut(&worker) {
+                    ward.replaced = Some(heir);
+                }
+                return;
+            }
             let Some(pause) = self.pause_after(now, slot, young) else { return self.give_up(now, slot) };
-            self.slots[slot.0 as usize].predecessor = Some(worker);
+            if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                place.predecessor = Some(worker);
+            }
             self.start_after(now, slot, pause);
         }
     }
@@ -60,15 +76,25 @@ impl Guard {
         let (slot, age) = (ward.slot, now - ward.started);
         let young = ward.is_young(now);
         let cause = ward.blows.cause(ward.cause, exit);
-        let held_slot = self.slots[slot.0 as usize].occupant == Some(worker);
-        if held_slot {
-            self.slots[slot.0 as usize].occupant = None;
-        }
+        let place = self.slots.get_mut(slot.0 as usize);
+        let held_slot = place.is_some_and(|place| place.occupant.take_if(|id| *id == worker).is_some());
+        let is_heir = self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker));
         if self.is_ending() {
             if ward.leaving.is_none() {
                 self.notice(Notice::Died { worker, slot, age, cause, then: Then::Nothing });
             }
             return self.finish_if_empty(now);
+        }
+        if ward.dismissed {
+            return self.notice(Notice::Left { worker, slot, age });
+        }
+        if is_heir {
+            return self.fail_succession(
+                now,
+                slot,
+                Some(worker),
+                Unfit::Died { age, cause: Box::new(cause) },
+            );
         }
         if self.phase == Phase::First {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
@@ -80,19 +106,28 @@ impl Guard {
                 Some(Some(by)) => Then::ReplacedBy(by),
                 _ => Then::Nothing,
             };
+            // Why an heir is killed has been told.
+            let told = matches!(cause, Cause::Unfit(_));
+            return self.notice(match told {
+                true => Notice::Left { worker, slot, age },
+                false => Notice::Died { worker, slot, age, cause, then },
+            });
+        }
+        if let Some(then) = self.heir_of(slot) {
             return self.notice(Notice::Died { worker, slot, age, cause, then });
         }
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         if !young {
-            self.slots[slot.0 as usize].backoff.lived(now - ward.started);
+            place.backoff.lived(age);
         }
         let Some(pause) = self.pause_after(now, slot, young) else {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
             return self.give_up(now, slot);
         };
-        if pause.is_zero() {
-            self.slots[slot.0 as usize].obituary = Some(Obituary { worker, age, cause });
-        } else {
+        if !pause.is_zero() {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::RetryIn(pause) });
+        } else if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+            place.obituary = Some(Obituary { worker, age, cause });
         }
         self.start_after(now, slot, pause);
     }
@@ -102,7 +137,7 @@ impl Guard {
         if !young {
             return Some(self.pause(now));
         }
-        let backoff = &mut self.slots[slot.0 as usize].backoff;
+        let backoff = &mut self.slots.get_mut(slot.0 as usize)?.backoff;
         let pause = backoff.young_death(now, &mut self.random);
         let hopeless = backoff.is_hopeless(now) && self.ready() == 0;
         (!hopeless).then_some(pause)

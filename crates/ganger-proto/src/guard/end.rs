@@ -14,9 +14,11 @@ impl Guard {
     pub(super) fn retire(&mut self, now: Time, worker: WorkerId) {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         if ward.leaving.is_none() {
-            self.actions.push_back(Action::Retire(worker));
+            let action = if ward.takes_hints { Action::Hint(worker) } else { Action::Retire(worker) };
+            self.actions.push_back(action);
         }
-        let mut ladder = Ladder::stop(now, self.config.stop_timeout, ward.channel_open);
+        let hint = ward.takes_hints && ward.leaving.as_ref().is_none_or(Ladder::is_hinted);
+        let mut ladder = Ladder::stop(now, self.config.stop_timeout, ward.channel_open, hint);
         if ward.leaving.is_some() && !ward.channel_open {
             ladder.channel_closed(now);
         }
@@ -30,7 +32,10 @@ impl Guard {
         self.phase = Phase::Ending(verdict);
         for place in &mut self.slots {
             place.start_at = None;
+            place.succession = None;
         }
+        self.reload = None;
+        self.reload_again = false;
         if let Some(agent) = &mut self.agent {
             agent.gang_ends(now, &self.config);
         }
@@ -40,7 +45,11 @@ impl Guard {
                 Action::Agent(AgentAction::Start(_)) => {
                     self.agent.iter_mut().for_each(agent::Agent::start_cancelled);
                 }
-                Action::Start(slot, _) => self.slots[slot.0 as usize].starting = false,
+                Action::Start(slot, _) => {
+                    if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                        place.starting = false;
+                    }
+                }
                 action => self.actions.push_back(action),
             }
         }

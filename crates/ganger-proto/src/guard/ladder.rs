@@ -1,5 +1,5 @@
-//! The one ladder that every worker climbs on its way out: asked by protocol, then the stop signal, then
-//! the kill.
+//! The one ladder that every worker climbs on its way out: out of dispatch, with a hint to those who take one; asked by
+//! protocol; then the stop signal, then the kill.
 //!
 //! A worker that was asked closes its channel when its servers and connections are closed; a second later
 //! it gets the signal, if it is still there. In any case it gets it 5 s after the start of a stop, or at
@@ -13,6 +13,8 @@ use crate::Time;
 
 /// After the channel has closed a process should end by itself; this long it may take.
 const AFTER_CHANNEL: Duration = Duration::from_secs(1);
+/// Between the hint and the request it tells its clients to go.
+const AFTER_HINT: Duration = Duration::from_secs(1);
 /// The latest moment of the signal in a stop.
 const STOP_SIGNAL: Duration = Duration::from_secs(5);
 
@@ -22,6 +24,8 @@ pub(super) struct Ladder {
     since: Time,
     /// Whether the closing of its channel means that it is done.
     asked: bool,
+    /// When it is asked by protocol, if it is given a hint first.
+    ask_at: Option<Time>,
     terminate_at: Option<Time>,
     kill_at: Option<Time>,
 }
@@ -29,15 +33,41 @@ pub(super) struct Ladder {
 /// A step that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rung {
+    Ask,
     Terminate,
     Kill,
 }
 
 impl Ladder {
     /// A stop: `timeout` until the kill. A program without a channel is signalled at once.
-    pub(super) fn stop(now: Time, timeout: Duration, channel: bool) -> Self {
+    pub(super) fn stop(now: Time, timeout: Duration, channel: bool, hint: bool) -> Self {
         let signal = if channel { STOP_SIGNAL.min(timeout * 5 / 6) } else { Duration::ZERO };
-        Self { since: now, asked: true, terminate_at: Some(now + signal), kill_at: Some(now + timeout) }
+        Self {
+            since: now,
+            asked: true,
+            ask_at: hint.then_some(now + AFTER_HINT.min(timeout / 5)),
+            terminate_at: Some(now + signal),
+            kill_at: Some(now + timeout),
+        }
+    }
+
+    /// Whether it was given a hint and not been asked yet.
+    pub(super) fn is_hinted(&self) -> bool {
+        self.ask_at.is_some()
+    }
+
+    /// A worker that is good and not wanted any more: `timeout` until the kill. Out of dispatch, it has a second in which those
+    /// that it was handed last say what they want, and in which it tells its clients to go, if it takes the hint: asked to leave,
+    /// it closes what is idle. A program without a channel is signalled at once.
+    pub(super) fn dismiss(now: Time, timeout: Duration, channel: bool) -> Self {
+        let signal = if channel { timeout * 5 / 6 } else { Duration::ZERO };
+        Self {
+            since: now,
+            asked: true,
+            ask_at: channel.then_some(now + AFTER_HINT.min(timeout / 2)),
+            terminate_at: Some(now + signal),
+            kill_at: Some(now + timeout),
+        }
     }
 
     /// A worker that is ill finishes what it has; its channel may be closed already.
@@ -45,6 +75,7 @@ impl Ladder {
         Self {
             since: now,
             asked: false,
+            ask_at: None,
             terminate_at: Some(now + timeout * 5 / 6),
             kill_at: Some(now + timeout),
         }
@@ -63,12 +94,16 @@ impl Ladder {
 
     /// When the next step is due.
     pub(super) fn next(&self) -> Option<Time> {
-        self.terminate_at.or(self.kill_at)
+        self.ask_at.or(self.terminate_at).or(self.kill_at)
     }
 
     /// Takes the step that is due.
     pub(super) fn climb(&mut self, now: Time) -> Option<Rung> {
-        if self.terminate_at.take_if(|at| *at <= now).is_some() {
+        if self.ask_at.take_if(|at| *at <= now).is_some() {
+            Some(Rung::Ask)
+        } else if self.ask_at.is_some() {
+            None
+        } else if self.terminate_at.take_if(|at| *at <= now).is_some() {
             Some(Rung::Terminate)
         } else if self.terminate_at.is_none() && self.kill_at.take_if(|at| *at <= now).is_some() {
             Some(Rung::Kill)

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Limit};
+use super::{Cause, Limit, succession::Why};
 use crate::{AgentId, Slot, WorkerId};
 
 /// Something that a user wants to know.
@@ -56,6 +56,15 @@ pub enum Notice {
         /// What is done about it.
         then: Then,
     },
+    /// A worker that was asked to go has gone.
+    Left {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// How long it lived.
+        age: Duration,
+    },
     /// A worker lives but serves no more; it finishes what it has.
     Ill {
         /// Who.
@@ -90,8 +99,130 @@ pub enum Notice {
         /// The limit.
         limit: Limit,
     },
+    /// A reload begins.
+    Reloading {
+        /// How many workers there are to replace.
+        workers: u32,
+    },
+    /// Another reload is asked for while one is under way, or the gang is not there yet: it follows.
+    ReloadQueued,
+    /// Every slot has a new worker.
+    Reloaded {
+        /// How many.
+        workers: u32,
+        /// How long it took.
+        after: Duration,
+        /// How many old ones are still finishing what they have.
+        draining: u32,
+    },
+    /// A new worker did not get ready: the reload is over, and those that were not replaced serve on.
+    ReloadFailed {
+        /// Where.
+        slot: Slot,
+        /// Who, if it was started at all.
+        worker: Option<WorkerId>,
+        /// Why.
+        unfit: Unfit,
+        /// So many slots had their new worker by then.
+        done: u32,
+        /// So many keep their old one.
+        kept: u32,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A worker was replaced before its end.
+    Recycled {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// Why.
+        why: Why,
+        /// By whom.
+        replaced_by: WorkerId,
+    },
+    /// A worker was to be replaced, and its heir did not get ready.
+    NotRecycled {
+        /// Who goes on.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// Why it was to be replaced.
+        why: Why,
+        /// Who was to, if it was started at all.
+        heir: Option<WorkerId>,
+        /// Why it does not.
+        unfit: Unfit,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// There are more slots, or fewer.
+    Scaled {
+        /// So many there were.
+        from: u32,
+        /// So many there are to be.
+        to: u32,
+    },
+    /// A slot gets no connections, or again.
+    Paused {
+        /// Which.
+        slot: Slot,
+        /// None.
+        paused: bool,
+    },
+    /// A worker does not answer.
+    Silent {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// For so long.
+        after: Duration,
+    },
+    /// A worker that did not answer does.
+    Answers {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// After so long.
+        after: Duration,
+    },
     /// It is about the agent.
     Agent(AgentNotice),
+}
+
+/// Why a new worker cannot take over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// It died.
+    Died {
+        /// How long it lived.
+        age: Duration,
+        /// Of what.
+        cause: Box<Cause>,
+    },
+    /// It is ill.
+    Ill(Illness),
+    /// It did not give the sign that the slot's first worker gave.
+    NoSign {
+        /// Which.
+        sign: Sign,
+        /// In so long.
+        after: Duration,
+    },
+    /// It did not open an address that its predecessor had.
+    NotOpened {
+        /// Which.
+        address: String,
+        /// Who had it.
+        had_by: Option<WorkerId>,
+        /// In so long.
+        after: Duration,
+    },
+    /// Its process could not be started.
+    NotStarted(String),
 }
 
 /// Something that a user wants to know of the agent.

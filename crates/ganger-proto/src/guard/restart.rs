@@ -95,7 +95,7 @@ impl Spacing {
     }
 }
 
-/// Spreads pauses by ± 20 %, from a seed (xorshift64*).
+/// Spreads pauses by ± 20 % and lifetimes by ± 10 %, from a seed (xorshift64*).
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Jitter(u64);
 
@@ -106,11 +106,20 @@ impl Jitter {
     }
 
     fn around(&mut self, pause: Duration) -> Duration {
+        self.spread(pause, 200)
+    }
+
+    /// The same within ± 10 %.
+    pub(super) fn within_a_tenth(&mut self, time: Duration) -> Duration {
+        self.spread(time, 100)
+    }
+
+    fn spread(&mut self, time: Duration, permille: u64) -> Duration {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        let permille = 800 + (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % 401;
-        pause * u32::try_from(permille).unwrap_or(1000) / 1000
+        let drawn = (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % (2 * permille + 1);
+        time * u32::try_from(1000 - permille + drawn).unwrap_or(1000) / 1000
     }
 }
 

@@ -26,8 +26,24 @@ pub enum Input {
     },
     /// The worker has said something on its channel.
     Online(WorkerId),
+    /// The worker listens there, in words that are the same each time. Its [`Sign::Listening`] follows.
+    Opened(WorkerId, String),
     /// The worker shows that it is ready.
     Sign(WorkerId, Sign),
+    /// The worker heeds hints.
+    TakesHints(WorkerId),
+    /// The worker can be asked whether it is there, or no more.
+    Watchable(WorkerId, bool),
+    /// The worker has answered [`Action::Probe`].
+    Answered(WorkerId),
+    /// The worker uses so much memory, in bytes.
+    Memory(WorkerId, u64),
+    /// Replace every worker by one of the program as it is now.
+    Reload,
+    /// There are to be so many slots.
+    Scale(u32),
+    /// A slot is to get no connections, or again.
+    Pause(Slot, bool),
     /// The worker says that it is going to leave of its own accord.
     Leaving(WorkerId),
     /// The worker's channel is closed.
@@ -59,8 +75,16 @@ pub enum Input {
 pub enum Action {
     /// Start a worker in this slot; answered by [`Input::Started`] or [`Input::StartFailed`].
     Start(Slot, Generation),
+    /// Take the worker out of dispatch and let it tell its clients to go; [`Action::Retire`] follows.
+    Hint(WorkerId),
     /// Take the worker out of dispatch and ask it to finish and leave.
     Retire(WorkerId),
+    /// Ask the worker whether it is there; answered by [`Input::Answered`], or not.
+    Probe(WorkerId),
+    /// The slot is given up.
+    RetireSlot(Slot),
+    /// The slot is to get no connections, or again.
+    Pause(Slot, bool),
     /// Send the worker the stop signal.
     Terminate(WorkerId),
     /// Kill the worker and its process group.

@@ -2,31 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, cause::Blows, ward::Ward};
+use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, notice::Unfit, ward::Ward};
 use crate::{Slot, Time, WorkerId};
 
 impl Guard {
     pub(super) fn handle_started(&mut self, now: Time, slot: Slot, worker: WorkerId, channel_open: bool) {
-        let place = &mut self.slots[slot.0 as usize];
+        let ending = self.is_ending();
+        self.wards.insert(worker, Ward::new(slot, now, channel_open));
+        let Some(place) = self.slots.get_mut(slot.0 as usize).filter(|place| place.starting) else {
+            // The slot was given up meanwhile.
+            self.notice(Notice::Started { worker, slot });
+            return if ending {
+                self.retire(now, worker)
+            } else {
+                self.dismiss(now, worker, self.config.stop_timeout)
+            };
+        };
         place.starting = false;
-        place.occupant = Some(worker);
         let obituary = place.obituary.take();
-        if let Some(predecessor) = place.predecessor.take().and_then(|id| self.wards.get_mut(&id)) {
+        let predecessor = place.predecessor.take();
+        match &mut place.succession {
+            Some(succession) if succession.heir.is_none() => succession.heir = Some(worker),
+            // A reload that has failed meanwhile began it.
+            None if place.occupant.is_some() => self.dismiss(now, worker, self.config.stop_timeout),
+            Some(_) | None => place.occupant = Some(worker),
+        }
+        if let Some(predecessor) = predecessor.and_then(|id| self.wards.get_mut(&id)) {
             predecessor.replaced = Some(Some(worker));
         }
-        let ward = Ward {
-            slot,
-            started: now,
-            ready: None,
-            online: false,
-            channel_open,
-            silent_since: None,
-            leaving: None,
-            cause: None,
-            blows: Blows::default(),
-            replaced: None,
-        };
-        self.wards.insert(worker, ward);
         match obituary {
             Some(Obituary { worker: dead, age, cause }) => {
                 self.notice(Notice::Died { worker: dead, slot, age, cause, then: Then::ReplacedBy(worker) });
@@ -34,20 +37,24 @@ impl Guard {
             None => self.notice(Notice::Started { worker, slot }),
         }
         // The stop may have come while the process was being started.
-        if self.is_ending() {
+        if ending {
             self.retire(now, worker);
         }
     }
 
     pub(super) fn handle_start_failed(&mut self, now: Time, slot: Slot, error: String) {
-        let place = &mut self.slots[slot.0 as usize];
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         place.starting = false;
         place.predecessor = None;
-        if let Some(Obituary { worker, age, cause }) = place.obituary.take() {
+        let (obituary, succession) = (place.obituary.take(), place.succession.is_some());
+        if let Some(Obituary { worker, age, cause }) = obituary {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::Nothing });
         }
         if self.is_ending() {
             return self.finish_if_empty(now);
+        }
+        if succession {
+            return self.fail_succession(now, slot, None, Unfit::NotStarted(error));
         }
         if self.phase == Phase::First {
             self.notice(Notice::StartFailed { slot, error: error.clone(), retry_in: None });
@@ -63,28 +70,40 @@ impl Guard {
     }
 
     pub(super) fn handle_sign(&mut self, now: Time, worker: WorkerId, sign: Sign) {
-        let Some(ward) = self.wards.get(&worker) else { return };
-        if ward.ready.is_none() && self.is_ready(ward, sign) {
-            self.slots[ward.slot.0 as usize].sign.get_or_insert(sign);
+        let ending = self.is_ending();
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        if !ward.gave(sign) {
+            ward.signs.push(sign);
+        }
+        let wanted = ward.ready.is_none() && ward.leaving.is_none() && ward.cause.is_none() && !ending;
+        let slot = ward.slot;
+        let fit = wanted && self.wards.get(&worker).is_some_and(|ward| self.lacks(ward).is_none());
+        if fit {
+            if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+                place.sign.get_or_insert(sign);
+            }
             self.make_ready(now, worker);
         }
     }
 
-    /// The one place that decides whether a sign makes a worker ready: any of them does, until the slot's
-    /// first worker has shown which one it gives.
-    pub(super) fn is_ready(&self, ward: &Ward, sign: Sign) -> bool {
-        let wanted = ward.leaving.is_none() && ward.cause.is_none() && !self.is_ending();
-        wanted && self.slots[ward.slot.0 as usize].sign.is_none_or(|required| required == sign)
-    }
-
     pub(super) fn make_ready(&mut self, now: Time, worker: WorkerId) {
+        let old_at = self.end_of_life(now);
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         ward.ready = Some(now);
+        ward.old_at = old_at;
         let (slot, after) = (ward.slot, now - ward.started);
         if self.phase == Phase::First {
             self.phase = Phase::Running;
         }
         self.notice(Notice::WorkerReady { worker, slot, after });
+        if self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker)) {
+            self.succeed(now, slot, worker);
+        }
+        self.complete_if_ready(now);
+    }
+
+    /// Says once that every slot is ready.
+    pub(super) fn complete_if_ready(&mut self, now: Time) {
         if !self.complete && self.ready() == self.slots.len() {
             self.complete = true;
             self.notice(Notice::GangReady { workers: self.config.workers, after: now - self.began });
@@ -94,17 +113,18 @@ impl Guard {
     pub(super) fn start_after(&mut self, now: Time, slot: Slot, pause: Duration) {
         if pause.is_zero() {
             self.start(slot);
-        } else {
-            self.slots[slot.0 as usize].start_at = Some(now + pause);
+        } else if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+            place.start_at = Some(now + pause);
         }
     }
 
     pub(super) fn start_workers(&mut self) {
+        self.workers_are_started = true;
         (0..self.config.workers).for_each(|slot| self.start(Slot(slot)));
     }
 
     pub(super) fn start(&mut self, slot: Slot) {
-        let place = &mut self.slots[slot.0 as usize];
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         place.start_at = None;
         place.starting = true;
         self.actions.push_back(Action::Start(slot, self.generation));

@@ -1,5 +1,10 @@
 //! The guard's rules, with a clock that the tests turn.
 
+mod limits;
+mod reload;
+mod scale;
+mod watch;
+
 use super::*;
 
 struct Gang {

@@ -1,10 +1,10 @@
 //! One worker, as the guard sees it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Config, Illness, cause::Blows, ladder::Ladder};
+use super::{Cause, Config, Illness, Sign, cause::Blows, ladder::Ladder, succession::Why, watch::Watch};
 use crate::{Slot, Time, WorkerId};
 
 /// A worker that dies within this time after it was ready died *young*.
@@ -29,9 +29,59 @@ pub(super) struct Ward {
     pub(super) blows: Blows,
     /// It left its slot before its end; the replacement, once it is known.
     pub(super) replaced: Option<Option<WorkerId>>,
+    /// It was good, and was asked to go: that it ends is no news.
+    pub(super) dismissed: bool,
+    /// The signs that it gave.
+    pub(super) signs: Vec<Sign>,
+    /// Where it listens.
+    pub(super) addresses: BTreeSet<String>,
+    /// Whether it heeds a hint before it is asked to leave.
+    pub(super) takes_hints: bool,
+    /// Why it is to be replaced, as soon as its turn comes.
+    pub(super) recycle: Option<Why>,
+    pub(super) recycle_not_before: Option<Time>,
+    /// When it has served for long enough.
+    pub(super) old_at: Option<Time>,
+    pub(super) watch: Watch,
 }
 
+/// So many addresses of a worker are required of its heir.
+const ADDRESSES: usize = 256;
+
 impl Ward {
+    pub(super) fn new(slot: Slot, started: Time, channel_open: bool) -> Self {
+        Self {
+            slot,
+            started,
+            ready: None,
+            online: false,
+            channel_open,
+            silent_since: None,
+            leaving: None,
+            cause: None,
+            blows: Blows::default(),
+            replaced: None,
+            dismissed: false,
+            signs: Vec::new(),
+            addresses: BTreeSet::new(),
+            takes_hints: false,
+            recycle: None,
+            recycle_not_before: None,
+            old_at: None,
+            watch: Watch::default(),
+        }
+    }
+
+    pub(super) fn gave(&self, sign: Sign) -> bool {
+        self.signs.contains(&sign)
+    }
+
+    pub(super) fn opened(&mut self, address: String) {
+        if self.addresses.len() < ADDRESSES {
+            self.addresses.insert(address);
+        }
+    }
+
     pub(super) fn is_young(&self, now: Time) -> bool {
         self.ready.is_none_or(|ready| now - ready < YOUNG)
     }
@@ -49,6 +99,7 @@ impl Ward {
         let next = match &self.leaving {
             Some(ladder) => ladder.next(),
             None if self.ready.is_none() && self.cause.is_none() => Some(self.started + config.start_timeout),
+            None if self.cause.is_none() => self.watch.timeout(config),
             None => None,
         };
         silent.into_iter().chain(next).min()

@@ -7,7 +7,7 @@ use std::{
 
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, Time, WorkerId,
-    cluster::{Capabilities, Client, Effect, Fate, Input, Peer, Policy, Primary, Share},
+    cluster::{Capabilities, Client, Effect, Event, Fate, Input, Peer, Policy, Primary, Share},
     node::{Act, ClusterMessage, Query, Target},
 };
 
@@ -437,4 +437,74 @@ fn whose_first_bytes_are_waited_for_counts_as_waiting() {
     bench.primary.close_sockets();
     bench.accept(1, 2);
     assert!(!bench.done().contains(&Done::Peek(2)));
+}
+
+#[test]
+fn a_paused_slot_gets_nothing_whoever_fills_it() {
+    let mut bench = Bench::new();
+    let (paused, other) = (bench.worker_in(0), bench.worker_in(1));
+    bench.primary.pause_slot(bench.now, Slot(0), true);
+    bench.accept(1, 1);
+    assert_eq!(bench.way_of(1), [other]);
+    bench.answer(other, 1, true);
+    bench.die(paused);
+    let successor = bench.worker_in(0);
+    bench.accept(1, 2);
+    assert_eq!(bench.way_of(2), [other]);
+    bench.accept(1, 3);
+    assert_eq!(bench.way_of(3), [], "it waits");
+    bench.primary.pause_slot(bench.now, Slot(0), false);
+    bench.perform();
+    assert_eq!(bench.way_of(3), [successor]);
+    // With sockets of their own, new connections are led past it.
+    let mut bench = Bench::with(Policy::ReusePort);
+    bench.worker_in(0);
+    bench.worker_in(1);
+    bench.done();
+    bench.primary.pause_slot(bench.now, Slot(1), true);
+    bench.perform();
+    bench.primary.pause_slot(bench.now, Slot(1), false);
+    bench.perform();
+    assert_eq!(bench.done(), [Done::Steer(2, true), Done::Steer(2, false)]);
+}
+
+#[test]
+fn who_is_withdrawn_gets_nothing_more_and_may_be_asked_to_leave_then() {
+    let mut bench = Bench::new();
+    let (old, new) = (bench.worker_in(0), bench.worker_in(0));
+    bench.primary.withdraw(bench.now, old);
+    bench.accept(1, 1);
+    assert_eq!(bench.way_of(1), [new]);
+    bench.primary.disconnect(bench.now, old);
+    let effects = std::iter::from_fn(|| bench.primary.poll_effect());
+    let asked = |effect: Effect<u32>| matches!(effect, Effect::Send { message, .. } if message.act == Act::Disconnect);
+    assert!(effects.into_iter().any(asked));
+}
+
+#[test]
+fn a_question_is_answered_and_its_connection_is_nobodys() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_in(0);
+    bench.primary.probe(bench.now, worker, 9);
+    bench.perform();
+    assert_eq!(bench.dropped, [(9, Fate::Probe)], "of this one it is not known that it answers");
+    bench.primary.set_capabilities(bench.now, worker, Capabilities::NODE);
+    bench.primary.probe(bench.now, worker, 10);
+    bench.perform();
+    assert_eq!(bench.dropped.last(), Some(&(10, Fate::Probe)), "delivered is enough for it");
+    bench.now = bench.now + Duration::from_millis(7);
+    let (_, ack, _) = *bench.handed.last().unwrap();
+    let message = ClusterMessage { seq: Some(Seq(77)), act: Act::Accepted { ack, accepted: false } };
+    bench.primary.handle(bench.now, Input::Message { worker, message: message.clone() });
+    let answered = |effect: Effect<u32>| match effect {
+        Effect::Event(Event::Probed { lag, .. }) => Some(lag),
+        _ => None,
+    };
+    assert_eq!(
+        std::iter::from_fn(|| bench.primary.poll_effect()).find_map(answered),
+        Some(Duration::from_millis(7))
+    );
+    // Once is enough, and nothing was counted.
+    bench.handle(Input::Message { worker, message });
+    assert_eq!(bench.primary.snapshot().counters, Default::default());
 }

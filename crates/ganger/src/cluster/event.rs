@@ -1,6 +1,6 @@
 //! What a primary tells whoever uses it.
 
-use std::{fmt, io, mem::discriminant, sync::Arc};
+use std::{fmt, io, mem::discriminant, sync::Arc, time::Duration};
 
 use ganger_proto::{
     cluster::{Held, Misbehaviour},
@@ -53,6 +53,13 @@ pub enum Event {
         worker: WorkerInfo,
         /// The socket.
         handle: Handle,
+    },
+    /// A worker has answered [`Primary::probe`](super::Primary::probe).
+    Probed {
+        /// Which.
+        worker: WorkerInfo,
+        /// How long that took: its event loop's delay.
+        lag: Duration,
     },
     /// A worker says that it is going to leave of its own accord.
     Leaving {
@@ -237,6 +244,7 @@ impl Event {
             | Self::Leaving { worker }
             | Self::Panicked { worker, .. }
             | Self::BindFailed { worker, .. }
+            | Self::Probed { worker, .. }
             | Self::Fault { worker, .. } => Some(Party::Worker(worker.id)),
             Self::Letter(letter) => Some(match letter.from {
                 Sender::Worker { id, .. } => Party::Worker(id),

@@ -184,6 +184,34 @@ impl Primary {
         self.machine.retire_slot(clock::now(), slot);
     }
 
+    /// A slot gets no connections for now, whoever fills it, or gets them again. Where all workers accept from one socket
+    /// (`shared`) the kernel gives them to whom it likes, and nothing changes.
+    pub fn pause_slot(&mut self, slot: Slot, paused: bool) {
+        self.machine.pause_slot(clock::now(), slot, paused);
+    }
+
+    /// Takes a worker out of dispatch, before it is [asked to leave](Self::disconnect).
+    pub fn withdraw(&mut self, id: WorkerId) {
+        self.machine.withdraw(clock::now(), id);
+    }
+
+    /// Whether the worker is known to answer [`Primary::probe`]: a Node that nobody debugs.
+    pub fn can_probe(&self, id: WorkerId) -> bool {
+        let traced = |pid| process::is_traced(pid).unwrap_or(false);
+        self.machine.can_probe(id) && self.workers.get(&id).is_some_and(|worker| !traced(worker.info.pid))
+    }
+
+    /// Asks a worker whether its event loop runs. The answer is [`Event::Probed`].
+    ///
+    /// # Errors
+    /// If descriptors have run out.
+    pub fn probe(&mut self, id: WorkerId) -> io::Result<()> {
+        // A Node dies of a question without a connection.
+        let (theirs, _ours) = std::os::unix::net::UnixStream::pair()?;
+        self.machine.probe(clock::now(), id, theirs.into());
+        Ok(())
+    }
+
     /// Stops listening everywhere. What the kernel has completed by now is still shared out.
     pub fn close_sockets(&mut self) {
         self.machine.close_sockets();

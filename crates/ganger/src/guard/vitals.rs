@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ganger_proto::{Time, cluster::Held};
+use ganger_proto::{Time, WorkerId, cluster::Held};
 
 use super::Source;
 use crate::{
@@ -71,16 +71,25 @@ impl Vitals {
         self.next.get_or_insert(clock::now() + EVERY);
     }
 
-    /// Looks at everybody, if it is time.
-    pub(super) fn look(&mut self) {
+    /// Looks at everybody, if it is time. Whether it was.
+    pub(super) fn look(&mut self) -> bool {
         let now = clock::now();
         if self.next.is_none_or(|at| at > now) {
-            return;
+            return false;
         }
         for vital in self.living.values_mut() {
             vital.look();
         }
         self.next = (!self.living.is_empty()).then_some(now + EVERY);
+        true
+    }
+
+    /// What the workers used at the last look, in bytes.
+    pub(super) fn memory(&self) -> impl Iterator<Item = (WorkerId, u64)> + '_ {
+        self.living.iter().filter_map(|(source, vital)| match source {
+            Source::Worker(worker, _) => Some((*worker, *vital.memory.last()?)),
+            Source::Agent(_) => None,
+        })
     }
 
     /// A process is about to be killed, by us.

@@ -58,6 +58,16 @@ pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
+/// Whether somebody traces the process, as a debugger does (`TracerPid` in `/proc/PID/status`).
+///
+/// # Errors
+/// If there is no such process, or no `/proc`.
+pub fn is_traced(pid: i32) -> io::Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    Ok(tracer.is_some_and(|tracer| tracer.trim() != "0"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! Slots that are not to be filled again.
+//! Slots that are not to be filled again, and those that get nothing for a while.
 
 use super::Primary;
 use crate::{Slot, Time, cluster::listener::Socket};
@@ -19,6 +19,18 @@ impl<C> Primary<C> {
                 });
             }
         }
+        self.dispatch_all(now);
+    }
+
+    /// The slot gets no connections for now, whoever fills it, or gets them again. Where each slot has a socket of its own, new
+    /// connections are led past it; where all share one, the kernel gives them to whom it likes, and nothing changes.
+    pub fn pause_slot(&mut self, now: Time, slot: Slot, paused: bool) {
+        if paused {
+            self.paused.insert(slot)
+        } else {
+            self.paused.remove(&slot)
+        };
+        self.listeners.values_mut().for_each(|listener| listener.pause(slot, paused));
         self.dispatch_all(now);
     }
 }

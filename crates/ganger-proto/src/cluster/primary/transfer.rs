@@ -81,6 +81,8 @@ impl<C> Primary<C> {
             listeners,
             replacements_due: self.replacements_due,
             unbound: self.unbound,
+            paused: self.paused,
+            probes: self.probes,
             counters: self.counters,
             last_worker: self.last_worker,
             last_socket: self.last_socket,

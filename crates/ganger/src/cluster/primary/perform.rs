@@ -193,6 +193,7 @@ impl Primary {
             | Disconnect { worker }
             | Exit { worker, .. }
             | BindFailed { worker, .. }
+            | Probed { worker, .. }
             | Misbehaved { worker, .. } => *worker,
             _ => return,
         };
@@ -215,6 +216,7 @@ impl Primary {
                 let error = io::Error::from_raw_os_error(errno);
                 Event::BindFailed { worker, address: target.into(), error }
             }
+            Probed { lag, .. } => Event::Probed { worker, lag },
             Misbehaved { what, .. } => Event::Fault { worker, fault: WorkerFault::Cluster(what) },
             _ => return,
         };

@@ -1,0 +1,49 @@
+//! Why workers change, and why they do not.
+
+use ganger::guard::{Illness, Unfit, Why, describe};
+use ganger::{Slot, WorkerId};
+
+use super::{gist, plain, time, who};
+
+/// What is wrong with a worker that was good.
+pub(in crate::report) fn why(why: &Why) -> String {
+    match why {
+        Why::Memory { used, limit } => {
+            format!("uses {} MB of memory, more than {} MB (--max-memory)", used >> 20, limit >> 20)
+        }
+        Why::Lifetime => "has served for its time (--max-lifetime)".into(),
+        _ => "is reloaded".into(),
+    }
+}
+
+/// Why a new worker cannot take over.
+pub(in crate::report) fn unfit(
+    slot: Slot,
+    worker: Option<WorkerId>,
+    unfit: &Unfit,
+    pid: Option<i32>,
+    group: Option<&str>,
+    last_words: &[String],
+) -> String {
+    let who = worker.map_or_else(|| format!("slot {slot}"), |worker| who(worker, pid, group));
+    match unfit {
+        Unfit::Died { cause, .. } => {
+            let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();
+            format!("{who} died before it was ready: {}{gist}", describe(cause))
+        }
+        Unfit::Ill(Illness::ChannelClosed) => format!("{who} closed its channel before it was ready"),
+        Unfit::Ill(_) => format!("{who} left before it was ready"),
+        Unfit::NoSign { sign, after } => {
+            format!(
+                "{who} did not show within {} that it is ready, as its predecessor did: {sign}",
+                time(*after)
+            )
+        }
+        Unfit::NotOpened { address, had_by, after } => {
+            let had_by = had_by.map(|worker| format!(", which worker {worker} had")).unwrap_or_default();
+            format!("{who} did not open {} within {}{had_by}", plain(address), time(*after))
+        }
+        Unfit::NotStarted(error) => error.clone(),
+        _ => format!("{who} is not fit"),
+    }
+}

@@ -1,0 +1,46 @@
+//! More slots, or fewer; slots that get no connections for a while.
+
+use super::{Action, Guard, Notice, Phase, Place};
+use crate::{Slot, Time};
+
+impl Guard {
+    /// How many slots there are.
+    pub fn workers(&self) -> u32 {
+        self.config.workers
+    }
+
+    /// There are to be so many slots, at least one.
+    pub(super) fn handle_scale(&mut self, now: Time, wanted: u32) {
+        let (from, to) = (self.config.workers, wanted.max(1));
+        if self.is_ending() || from == to {
+            return;
+        }
+        self.config.workers = to;
+        self.notice(Notice::Scaled { from, to });
+        for slot in from..to {
+            self.slots.push(Place::default());
+            // Before the agent is ready nobody is started.
+            if self.phase != Phase::First || self.workers_are_started {
+                self.start(Slot(slot));
+            }
+        }
+        for slot in (to..from).rev() {
+            let Some(place) = self.slots.pop() else { return };
+            self.actions.push_back(Action::RetireSlot(Slot(slot)));
+            let heir = place.succession.and_then(|succession| succession.heir);
+            for worker in place.occupant.into_iter().chain(heir) {
+                self.dismiss(now, worker, self.config.drain_timeout);
+            }
+        }
+        self.complete_if_ready(now);
+    }
+
+    /// A slot gets no connections any more, or again.
+    pub(super) fn handle_pause(&mut self, slot: Slot, paused: bool) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        if std::mem::replace(&mut place.paused, paused) != paused {
+            self.actions.push_back(Action::Pause(slot, paused));
+            self.notice(Notice::Paused { slot, paused });
+        }
+    }
+}

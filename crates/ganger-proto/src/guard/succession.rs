@@ -1,0 +1,138 @@
+//! A worker that takes over from another one: started beside it, ready before it goes.
+//!
+//! ```text
+//!   begin ──► heir starting ──► heir starting up ──── ready ────► the heir fills the slot, the old one is dismissed
+//!                  │                   │ dies, is ill, is not ready in time
+//!                  └───────────────────┴──► the old one stays where it is
+//! ```
+//!
+//! A slot whose worker dies meanwhile waits for the heir, who was to fill it anyway.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Cause, Guard, Notice, Place, ladder::Ladder, notice::Unfit, ward::Ward};
+use crate::{Slot, Time, WorkerId};
+
+/// A change of workers in one slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Succession {
+    pub(super) why: Why,
+    /// The new one, once it is started.
+    pub(super) heir: Option<WorkerId>,
+    /// Who held the slot when it began.
+    pub(super) predecessor: Option<WorkerId>,
+    /// Where that one listened: required of the heir.
+    addresses: BTreeSet<String>,
+}
+
+/// What a succession is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// A reload.
+    Reload,
+    /// It uses more memory than it may.
+    Memory {
+        /// So much, in bytes.
+        used: u64,
+        /// And so much it may.
+        limit: u64,
+    },
+    /// It has served for as long as it is to.
+    Lifetime,
+}
+
+impl Place {
+    /// Whether nothing is under way in the slot, so that a succession may begin.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.starting && self.succession.is_none()
+    }
+
+    /// Whether this worker is to take over here.
+    pub(super) fn is_heir(&self, worker: WorkerId) -> bool {
+        self.succession.as_ref().is_some_and(|succession| succession.heir == Some(worker))
+    }
+}
+
+impl Guard {
+    /// A new worker is started beside the one that fills the slot.
+    pub(super) fn begin_succession(&mut self, slot: Slot, why: Why) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        let predecessor = place.occupant;
+        let addresses =
+            predecessor.and_then(|worker| self.wards.get(&worker)).map(|ward| ward.addresses.clone());
+        let addresses = addresses.unwrap_or_default();
+        place.succession = Some(Succession { why, heir: None, predecessor, addresses });
+        self.start(slot);
+    }
+
+    /// The one place that decides whether a worker is ready: it gave the sign that the slot's first worker gave, any for that
+    /// one; an heir also listens wherever its predecessor does. Says what is lacking.
+    pub(super) fn lacks(&self, ward: &Ward) -> Option<Unfit> {
+        let place = self.slots.get(ward.slot.0 as usize)?;
+        if let Some(required) = place.sign.filter(|required| !ward.gave(*required)) {
+            return Some(Unfit::NoSign { sign: required, after: self.config.start_timeout });
+        }
+        let succession = place.succession.as_ref()?;
+        let missing = succession.addresses.difference(&ward.addresses).next()?.clone();
+        let (after, had_by) = (self.config.start_timeout, succession.predecessor);
+        Some(Unfit::NotOpened { address: missing, had_by, after })
+    }
+
+    /// The heir is ready: it fills the slot, and the old worker is dismissed.
+    pub(super) fn succeed(&mut self, now: Time, slot: Slot, heir: WorkerId) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        let Some(Succession { why, .. }) = place.succession.take() else { return };
+        let old = place.occupant.replace(heir);
+        place.start_at = None;
+        if why == Why::Reload {
+            self.slot_reloaded();
+        }
+        if let Some(old) = old {
+            if let Some(ward) = self.wards.get_mut(&old) {
+                ward.replaced = Some(Some(heir));
+            }
+            if why != Why::Reload {
+                self.notice(Notice::Recycled { worker: old, slot, why, replaced_by: heir });
+            }
+            self.dismiss(now, old, self.config.drain_timeout);
+        }
+    }
+
+    /// The heir came to nothing: the old worker goes on; without one the slot is filled as after any death.
+    pub(super) fn fail_succession(&mut self, now: Time, slot: Slot, worker: Option<WorkerId>, unfit: Unfit) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        let Some(Succession { why, heir, .. }) = place.succession.take() else { return };
+        let vacant = place.occupant.is_none();
+        if let Some(heir) = heir {
+            self.kill(heir, Cause::Unfit(Box::new(unfit.clone())));
+        }
+        match why {
+            Why::Reload => self.fail_reload(now, slot, worker, unfit),
+            Why::Memory { .. } | Why::Lifetime => self.fail_recycling(now, slot, worker, why, unfit),
+        }
+        if vacant {
+            match self.pause_after(now, slot, true) {
+                Some(pause) => self.start_after(now, slot, pause),
+                None => self.give_up(now, slot),
+            }
+        }
+    }
+
+    /// A worker that was good is not wanted any more: out of dispatch, then down the ladder. Its exit is no death.
+    pub(super) fn dismiss(&mut self, now: Time, worker: WorkerId, timeout: std::time::Duration) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        if ward.leaving.is_some() {
+            return;
+        }
+        ward.dismissed = true;
+        ward.leaving = Some(Ladder::dismiss(now, timeout, ward.channel_open));
+        self.actions.push_back(Action::Hint(worker));
+    }
+
+    /// How many workers that were dismissed are still there.
+    pub(super) fn draining(&self) -> usize {
+        self.wards.values().filter(|ward| ward.dismissed).count()
+    }
+}
