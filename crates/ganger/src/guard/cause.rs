@@ -16,7 +16,7 @@ pub fn describe(cause: &Cause) -> String {
             format!("it used {} of memory, and may use {}", bytes(*used), bytes(*limit))
         }
         Cause::Unresponsive { after } => {
-            format!("it answered nothing for {} s: killed", after.as_secs_f64())
+            format!("it answered nothing for {:.1} s: killed", after.as_secs_f64())
         }
         Cause::StartTimeout { after } => {
             format!("not ready within {} s of its start, as its predecessor was: killed", after.as_secs())
