@@ -475,7 +475,7 @@ mod tests {
         let (limit, used) = (64 << 20, 70 << 20);
         check_cause(Cause::MemoryLimit { limit, used }, &[], "it used 70 MB of memory, and may use 64 MB");
         let after = Duration::from_secs(2);
-        check_cause(Cause::Unresponsive { after }, &[], "it answered nothing for 2 s: killed");
+        check_cause(Cause::Unresponsive { after }, &[], "it answered nothing for 2.0 s: killed");
         check_cause(
             Cause::StartTimeout { after },
             &[],
