@@ -21,20 +21,28 @@ use crate::workspace;
 use channel::Channel;
 use child_process::ChildProcess;
 use connect::Connect;
+use dispatch::Dispatch;
+use http::Http;
 use lane::Lane;
 use machine::Cpus;
+use memory::Memory;
 use report::Report;
+use target::Target;
 
 pub mod bare;
 mod channel;
 mod child_process;
 mod connect;
+mod dispatch;
+mod http;
 mod lane;
 mod load;
 mod machine;
+mod memory;
 mod report;
 mod server;
 mod statistics;
+mod target;
 
 /// The fewest rounds: with them the interval of the median reaches 95 %, one outlier on each side aside.
 pub const MIN_ROUNDS: u64 = 9;
@@ -53,7 +61,7 @@ pub struct Options {
     pub json: Option<PathBuf>,
 }
 
-/// Something that can be measured of several contenders. More is better.
+/// Something that can be measured of several contenders.
 trait Measure {
     /// The name on the command line.
     fn name(&self) -> &'static str;
@@ -70,6 +78,11 @@ trait Measure {
     /// The contender that the others are compared with unless another is asked for.
     fn baseline(&self) -> &'static str;
 
+    /// How often each contender is measured, where `asked` is wanted: less often only what is the same each time.
+    fn rounds(&self, asked: u64) -> u64 {
+        asked
+    }
+
     /// On which CPUs it takes place.
     fn pinning(&self, cpus: &Cpus) -> String {
         cpus.to_string()
@@ -80,6 +93,11 @@ trait Measure {
         Vec::new()
     }
 
+    /// What it needs that this machine does not have.
+    fn lacks(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Builds or downloads what these contenders need; not part of the measurement.
     fn prepare(&self, contenders: &[&'static str]) -> Result<()>;
 
@@ -87,17 +105,8 @@ trait Measure {
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample>;
 }
 
-/// A ratio that a contender is to reach, to another one in the same round. It is missed only if the whole
-/// interval lies below.
-#[derive(Clone, Copy, Debug)]
-struct Target {
-    contender: &'static str,
-    at_least: f64,
-    to: &'static str,
-}
-
 /// One measured value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sample {
     /// In the unit of the measure.
     value: f64,
@@ -106,6 +115,15 @@ struct Sample {
     load_busy: Option<f64>,
     /// Operations that went wrong, not counted in the value.
     failed: u64,
+    /// How many operations each worker did, the busiest first, where the load can tell.
+    shares: Vec<u64>,
+}
+
+impl Sample {
+    /// A value without a load generator.
+    fn of(value: f64) -> Self {
+        Self { value, load_busy: None, failed: 0, shares: Vec::new() }
+    }
 }
 
 /// Measures what `options` ask for, prints the tables, writes the JSON.
@@ -124,6 +142,14 @@ pub fn bench(options: &Options) -> Result<()> {
     let cpus = Cpus::divide()?;
     let mut reports = Vec::new();
     for measure in &selected {
+        match measure.lacks() {
+            Some(what) if options.measure.is_none() => {
+                println!("\n{} is left out: {what} is not installed", measure.name());
+                continue;
+            }
+            Some(what) => bail!("{} needs {what}, which is not installed", measure.name()),
+            None => {}
+        }
         let report = run(measure.as_ref(), options, &cpus)?;
         println!("\n{report}");
         reports.push(report);
@@ -141,8 +167,15 @@ pub fn bench(options: &Options) -> Result<()> {
 fn measures() -> Vec<Box<dyn Measure>> {
     let child_process = ChildProcess::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
     let channel = Channel::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
-    let one: [Box<dyn Measure>; 2] = [Box::new(Connect), Box::new(Lane)];
-    one.into_iter().chain(child_process).chain(channel).collect()
+    let cluster: [Box<dyn Measure>; 6] = [
+        Box::new(Connect),
+        Box::new(Http::Connect),
+        Box::new(Http::KeepAlive),
+        Box::new(Dispatch),
+        Box::new(Memory),
+        Box::new(Lane),
+    ];
+    cluster.into_iter().chain(child_process).chain(channel).collect()
 }
 
 /// Goes on as the optimised program: the load generator and the bare servers are part of it.
@@ -160,8 +193,9 @@ fn run(measure: &dyn Measure, options: &Options, cpus: &Cpus) -> Result<Report> 
     measure.prepare(&contenders)?;
 
     let mut samples = vec![Vec::new(); contenders.len()];
-    for round in 0..usize::try_from(options.rounds)? {
-        eprint!("{} round {}/{}:", measure.name(), round + 1, options.rounds);
+    let rounds = usize::try_from(measure.rounds(options.rounds))?;
+    for round in 0..rounds {
+        eprint!("{} round {}/{rounds}:", measure.name(), round + 1);
         for position in 0..contenders.len() {
             let index = (position + round) % contenders.len();
             let sample = measure

@@ -39,8 +39,8 @@ enum Task {
     },
     /// Measure contenders against each other
     Bench {
-        /// What to measure: connect, spawn, spawn-pipes, output, messages, messages-all-cpus, ping-pong,
-        /// ping-pong-all-cpus, large-json, large-advanced, handles, lane [default: everything]
+        /// What to measure: connect, http, keep-alive, dispatch, memory, lane, spawn, spawn-pipes, output, messages,
+        /// messages-all-cpus, ping-pong, ping-pong-all-cpus, large-json, large-advanced, handles [default: everything]
         name: Option<String>,
         /// How often each contender is measured
         #[arg(long, value_name = "N", default_value_t = bench::MIN_ROUNDS, value_parser = clap::value_parser!(u64).range(bench::MIN_ROUNDS..))]

@@ -3,6 +3,7 @@
 //! - `handoff`: one process accepts and sends each connection to one of two workers in turn. No protocol,
 //!   no answer, no bookkeeping.
 //! - `shared`: two workers accept from one socket.
+//! - `reuse-port`: two workers accept, each from its own socket on the port (`SO_REUSEPORT`).
 //!
 //! Each serves one byte a connection, on 127.0.0.1 and the port in `PORT`, with blocking calls only.
 //! The workers are this program too; their socket is their standard input.
@@ -26,7 +27,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 const BACKLOG: i32 = 511;
 
 /// The part that this process plays.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Role {
     /// Accepts and hands over to two workers
     Handoff,
@@ -34,8 +35,10 @@ pub enum Role {
     HandoffWorker,
     /// Lets two workers accept
     Shared,
-    /// Accepts from the socket of `shared`
-    SharedWorker,
+    /// Lets two workers accept, each from a socket of its own
+    ReusePort,
+    /// Accepts from the socket that it was given
+    Accept,
 }
 
 impl Role {
@@ -45,7 +48,8 @@ impl Role {
             Self::Handoff => "handoff",
             Self::HandoffWorker => "handoff-worker",
             Self::Shared => "shared",
-            Self::SharedWorker => "shared-worker",
+            Self::ReusePort => "reuse-port",
+            Self::Accept => "accept",
         }
     }
 }
@@ -55,13 +59,22 @@ pub fn bare(role: Role) -> Result<()> {
     match role {
         Role::Handoff => handoff(),
         Role::HandoffWorker => handoff_worker(),
-        Role::Shared => shared(),
-        Role::SharedWorker => shared_worker(),
+        Role::Shared => {
+            let listener = listener(false)?;
+            let share = |_| listener.try_clone().context("cannot share a socket");
+            let sockets: Result<_> = (0..super::server::WORKERS).map(share).collect();
+            accepting(sockets?)
+        }
+        Role::ReusePort => {
+            let sockets: Result<_> = (0..super::server::WORKERS).map(|_| listener(true)).collect();
+            accepting(sockets?)
+        }
+        Role::Accept => accept(),
     }
 }
 
 fn handoff() -> Result<()> {
-    let listener = listener()?;
+    let listener = listener(false)?;
     let mut workers = Vec::new();
     for _ in 0..super::server::WORKERS {
         let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -99,19 +112,16 @@ fn handoff_worker() -> Result<()> {
     }
 }
 
-fn shared() -> Result<()> {
-    let listener = listener()?;
-    let mut workers = Vec::new();
-    for _ in 0..super::server::WORKERS {
-        workers.push(start(Role::SharedWorker, listener.as_fd().try_clone_to_owned()?)?);
-    }
-    for worker in &mut workers {
+/// A worker for each socket.
+fn accepting(sockets: Vec<OwnedFd>) -> Result<()> {
+    let workers: Result<Vec<_>> = sockets.into_iter().map(|socket| start(Role::Accept, socket)).collect();
+    for worker in &mut workers? {
         worker.wait()?;
     }
     Ok(())
 }
 
-fn shared_worker() -> Result<()> {
+fn accept() -> Result<()> {
     let listener = TcpListener::from(inherited()?);
     loop {
         serve(accept_with(&listener, SocketFlags::CLOEXEC).context("cannot accept")?);
@@ -123,10 +133,11 @@ fn serve(connection: OwnedFd) {
     let _ = TcpStream::from(connection).write_all(b"x");
 }
 
-fn listener() -> Result<OwnedFd> {
+fn listener(with_others: bool) -> Result<OwnedFd> {
     let port = std::env::var("PORT").context("PORT is not set")?.parse().context("PORT is not a port")?;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, with_others)?;
     bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).context("cannot bind")?;
     listen(&socket, BACKLOG).context("cannot listen")?;
     Ok(socket)

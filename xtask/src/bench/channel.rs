@@ -146,7 +146,7 @@ impl Measure for Channel {
     }
 
     fn targets(&self) -> Vec<Target> {
-        let target = |contender, at_least, to| Target { contender, at_least, to };
+        let target = Target::at_least;
         match self {
             Self::Messages(On::One) => vec![
                 target("ganger", 8.0, "node"),

@@ -69,7 +69,7 @@ impl Measure for ChildProcess {
     }
 
     fn targets(&self) -> Vec<Target> {
-        let target = |contender, at_least, to| Target { contender, at_least, to };
+        let target = Target::at_least;
         match self {
             Self::Spawn => vec![
                 target("ganger", 1.0 / 1.2, "std"),
@@ -134,9 +134,7 @@ pub(super) fn measured(command: &mut Command, cpus: &Cpus) -> Result<Sample> {
     let text = String::from_utf8_lossy(&output.stdout);
     let mut numbers = text.split_whitespace().map(str::parse::<f64>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(count)), Some(Ok(seconds))) if output.status.success() => {
-            Ok(Sample { value: count / seconds, load_busy: None, failed: 0 })
-        }
+        (Some(Ok(count)), Some(Ok(seconds))) if output.status.success() => Ok(Sample::of(count / seconds)),
         _ => anyhow::bail!(
             "`{}` {}: {text}{}",
             workspace::shown(command),

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::load::{self, Exchange};
 use super::machine::Cpus;
-use super::server::{Schedule, Server, WORKERS};
-use super::{Measure, Sample, load};
+use super::server::{BYTE, Server, WORKERS};
+use super::{Measure, Sample, Target};
 use crate::fetch;
 
 /// Connections that are open or being opened at any time.
@@ -33,25 +34,29 @@ impl Measure for Connect {
     }
 
     fn contenders(&self) -> Vec<&'static str> {
-        Server::ALL.map(Server::name).to_vec()
+        BYTE.map(|server| server.name).to_vec()
     }
 
     fn baseline(&self) -> &'static str {
-        Server::Node(Schedule::RoundRobin).name()
+        "node-rr"
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        vec![
+            Target::at_least("ganger-rr-rust", 0.9, "bare-handoff"),
+            Target::at_least("ganger-rr-rust", 4.0, "node-rr"),
+            Target::at_least("ganger-shared-rust", 0.95, "bare-shared"),
+            Target::at_least("ganger-reuseport-rust", 0.95, "bare-reuseport"),
+        ]
     }
 
     fn prepare(&self, contenders: &[&'static str]) -> Result<()> {
         fetch::fetch()?;
-        contenders.iter().filter_map(|name| Server::named(name)).try_for_each(Server::prepare)
+        contenders.iter().try_for_each(|name| Server::named(&BYTE, name)?.prepare())
     }
 
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
-        let server = Server::named(contender).context("not a contender")?.start(cpus)?;
-        let outcome = load::connections(server.address(), CLIENTS, WARM_UP, DURATION)?;
-        Ok(Sample {
-            value: outcome.completed as f64 / outcome.elapsed.as_secs_f64(),
-            load_busy: Some(outcome.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64()),
-            failed: outcome.failed,
-        })
+        let server = Server::named(&BYTE, contender)?.start(WORKERS, cpus)?;
+        Ok(load::run(server.address(), Exchange::Byte, CLIENTS, WARM_UP, DURATION)?.into_sample())
     }
 }

@@ -37,7 +37,7 @@ impl Measure for Lane {
     }
 
     fn targets(&self) -> Vec<Target> {
-        vec![Target { contender: "ganger", at_least: 0.7, to: "bare" }]
+        vec![Target::at_least("ganger", 0.7, "bare")]
     }
 
     fn pinning(&self, cpus: &Cpus) -> String {

@@ -1,8 +1,9 @@
-//! The load generator of connections: clients that connect, read to the end, close, and again.
+//! The load generator: clients that connect, exchange something, close, and again.
 //!
 //! One thread, non-blocking sockets, one epoll; so it can be pinned to one CPU and its own use of that
 //! CPU be told.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -10,43 +11,83 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::event::{Timespec, epoll};
 use rustix::io::{Errno, read, retry_on_intr};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, send, socket_with, sockopt};
 use rustix::time::{ClockId, clock_gettime};
+
+use super::Sample;
+
+/// What a client does with a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Exchange {
+    /// Reads at least one byte, to the end.
+    Byte,
+    /// Sends an HTTP request and reads its response to the end.
+    Request,
+    /// Sends one HTTP request after the other.
+    Requests,
+}
 
 /// What a load has brought about in the time after its warm-up.
 pub(super) struct Outcome {
-    /// Connections that brought at least one byte and a clean end.
-    pub(super) completed: u64,
-    /// Connections that brought nothing, or an error.
-    pub(super) failed: u64,
+    /// Exchanges that were complete, and clean at the end.
+    completed: u64,
+    /// Those that brought nothing, something wrong, or an error.
+    failed: u64,
+    /// How many of the completed ones each worker did, by what it calls itself.
+    workers: BTreeMap<Vec<u8>, u64>,
     /// How long it was measured.
-    pub(super) elapsed: Duration,
+    elapsed: Duration,
     /// The CPU time that the load generator used of it.
-    pub(super) cpu: Duration,
+    cpu: Duration,
+}
+
+impl Outcome {
+    /// Its rate a second.
+    pub(super) fn into_sample(self) -> Sample {
+        let mut shares: Vec<u64> = self.workers.into_values().collect();
+        shares.sort_unstable_by(|one, other| other.cmp(one));
+        Sample {
+            value: self.completed as f64 / self.elapsed.as_secs_f64(),
+            load_busy: Some(self.cpu.as_secs_f64() / self.elapsed.as_secs_f64()),
+            failed: self.failed,
+            shares,
+        }
+    }
 }
 
 /// Keeps `clients` connections to `server` going, first for `warm_up`, which is not counted, then for
 /// `duration`.
-pub(super) fn connections(
+pub(super) fn run(
     server: SocketAddr,
+    exchange: Exchange,
     clients: usize,
     warm_up: Duration,
     duration: Duration,
 ) -> Result<Outcome> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll")?;
-    let mut load = Load { server, epoll, clients: Vec::with_capacity(clients), completed: 0, failed: 0 };
+    let mut load = Load {
+        server,
+        exchange,
+        epoll,
+        clients: Vec::with_capacity(clients),
+        completed: 0,
+        failed: 0,
+        workers: BTreeMap::new(),
+    };
     for index in 0..clients {
         let client = load.open(index)?;
         load.clients.push(client);
     }
     load.run_until(Instant::now() + warm_up)?;
 
-    let (completed, failed) = (load.completed, load.failed);
+    (load.completed, load.failed) = (0, 0);
+    load.workers.clear();
     let (start, cpu) = (Instant::now(), cpu_time());
     load.run_until(start + duration)?;
     Ok(Outcome {
-        completed: load.completed - completed,
-        failed: load.failed - failed,
+        completed: load.completed,
+        failed: load.failed,
+        workers: load.workers,
         elapsed: start.elapsed(),
         cpu: cpu_time().saturating_sub(cpu),
     })
@@ -56,27 +97,50 @@ pub(super) fn connections(
 pub(super) fn answers(server: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(server) else { return false };
     let limited = stream.set_read_timeout(Some(Duration::from_secs(5)));
-    limited.is_ok() && std::io::Read::read(&mut stream, &mut [0]).is_ok_and(|bytes| bytes > 0)
+    // Whoever speaks first does not mind a request.
+    let asked = std::io::Write::write_all(&mut stream, request(Exchange::Request, 0).as_bytes());
+    limited.and(asked).is_ok() && std::io::Read::read(&mut stream, &mut [0]).is_ok_and(|bytes| bytes > 0)
+}
+
+/// What a client sends; it has a name, by which it can be known again.
+fn request(exchange: Exchange, client: usize) -> String {
+    let connection = match exchange {
+        Exchange::Byte => return String::new(),
+        Exchange::Request => "close",
+        Exchange::Requests => "keep-alive",
+    };
+    format!(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: client={client}\r\nConnection: {connection}\r\n\r\n"
+    )
 }
 
 struct Load {
     server: SocketAddr,
+    exchange: Exchange,
     epoll: OwnedFd,
     /// By the number that epoll reports.
     clients: Vec<Client>,
     completed: u64,
     failed: u64,
+    workers: BTreeMap<Vec<u8>, u64>,
 }
 
 struct Client {
     socket: OwnedFd,
-    bytes: usize,
+    exchange: Exchange,
+    /// What it sends, and how much of it is still to be sent.
+    request: String,
+    unsent: usize,
+    received: Vec<u8>,
 }
 
 /// Where a connection stands after reading what there was.
 enum Progress {
     Open,
+    /// One exchange is over, and so is the connection.
     Completed,
+    /// One is over, and the connection is good for another.
+    Again,
     Failed,
 }
 
@@ -85,13 +149,35 @@ impl Load {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
             .context("the load cannot make a socket")?;
+        sockopt::set_tcp_nodelay(&socket, true).context("the load cannot set up a socket")?;
         match connect(&socket, &self.server) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => bail!("the load cannot connect to {}: {error}", self.server),
         }
+        let request = request(self.exchange, index);
+        let unsent = request.len();
+        let mut client = Client { socket, exchange: self.exchange, request, unsent, received: Vec::new() };
+        // Here a connection is there at once; where it is not, there is room to write when it is.
+        let writable = if client.send() {
+            epoll::EventFlags::empty()
+        } else {
+            epoll::EventFlags::OUT | epoll::EventFlags::ET
+        };
         let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).context("the load cannot watch")?;
-        Ok(Client { socket, bytes: 0 })
+        epoll::add(&self.epoll, &client.socket, data, epoll::EventFlags::IN | writable)
+            .context("the load cannot watch")?;
+        Ok(client)
+    }
+
+    /// One exchange of a client has come to its end.
+    fn complete(&mut self, index: usize) {
+        self.completed += 1;
+        if let Some(worker) = body(&self.clients[index].received) {
+            match self.workers.get_mut(worker) {
+                Some(count) => *count += 1,
+                None => drop(self.workers.insert(worker.to_vec(), 1)),
+            }
+        }
     }
 
     fn run_until(&mut self, end: Instant) -> Result<()> {
@@ -112,7 +198,14 @@ impl Load {
                 let index = usize::try_from(event.data.u64()).context("a number that we gave")?;
                 match self.clients[index].progress() {
                     Progress::Open => continue,
-                    Progress::Completed => self.completed += 1,
+                    Progress::Completed => self.complete(index),
+                    Progress::Again => {
+                        self.complete(index);
+                        if self.clients[index].ask_again() {
+                            continue;
+                        }
+                        self.failed += 1;
+                    }
                     Progress::Failed => self.failed += 1,
                 }
                 self.clients[index] = self.open(index)?;
@@ -122,22 +215,82 @@ impl Load {
 }
 
 impl Client {
+    /// Sends what is unsent; false if there is something left.
+    fn send(&mut self) -> bool {
+        while self.unsent > 0 {
+            let unsent = &self.request.as_bytes()[self.request.len() - self.unsent..];
+            match send(&self.socket, unsent, SendFlags::NOSIGNAL) {
+                Ok(count) => self.unsent -= count,
+                Err(Errno::INTR) => {}
+                // What has failed shows when it is read.
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// A request is short: there is always room for it, unless the server is gone.
+    fn ask_again(&mut self) -> bool {
+        self.received.clear();
+        self.unsent = self.request.len();
+        self.send()
+    }
+
     fn progress(&mut self) -> Progress {
+        self.send();
         let mut buffer = [0; 4096];
         loop {
             match retry_on_intr(|| read(&self.socket, &mut buffer)) {
-                Ok(0) if self.bytes > 0 => return Progress::Completed,
+                Ok(0) if self.is_complete() => return Progress::Completed,
                 Ok(0) => return Progress::Failed,
-                Ok(bytes) => self.bytes += bytes,
+                Ok(bytes) => {
+                    self.received.extend_from_slice(&buffer[..bytes]);
+                    if self.exchange == Exchange::Requests && self.is_complete() {
+                        return Progress::Again;
+                    }
+                }
                 Err(Errno::AGAIN) => return Progress::Open,
                 Err(_) => return Progress::Failed,
             }
         }
     }
+
+    fn is_complete(&self) -> bool {
+        match self.exchange {
+            Exchange::Byte => !self.received.is_empty(),
+            Exchange::Request | Exchange::Requests => body(&self.received).is_some(),
+        }
+    }
+}
+
+/// The body of a complete response that went well and says how long it is.
+fn body(response: &[u8]) -> Option<&[u8]> {
+    let end = response.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&response[..end]).ok().filter(|head| head.starts_with("HTTP/1.1 200 "))?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    })?;
+    response.get(end + 4..end + 4 + length)
 }
 
 /// The CPU time of this thread.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("a CPU time is not negative")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_complete_when_its_body_is() {
+        let response = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 4\r\n\r\n1234";
+        assert_eq!(body(response), Some(&b"1234"[..]));
+        for end in 0..response.len() {
+            assert_eq!(body(&response[..end]), None, "of {end} bytes");
+        }
+        assert_eq!(body(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), None);
+    }
 }

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::machine::{Cpus, Machine};
-use super::statistics::{median, median_interval};
-use super::{Measure, Sample, Target};
+use super::statistics::median;
+use super::target::{Outcome, Ratio};
+use super::{Measure, Sample};
 
 /// From here on the load generator may be what limits a value.
 const LOAD_LIMIT: f64 = 0.9;
@@ -24,25 +25,6 @@ pub(super) struct Report {
     targets: Vec<Outcome>,
 }
 
-/// How a target was met.
-#[derive(Serialize)]
-struct Outcome {
-    contender: &'static str,
-    at_least: f64,
-    to: &'static str,
-    ratio: Ratio,
-    verdict: Verdict,
-}
-
-/// A target is reached by the median, and missed only if the whole interval lies below it.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Reached,
-    Uncertain,
-    Missed,
-}
-
 #[derive(Serialize)]
 struct Row {
     name: &'static str,
@@ -53,15 +35,10 @@ struct Row {
     ratio: Ratio,
     load_busy: Option<f64>,
     failed: u64,
+    /// The part of all that each worker did, the busiest first: the median of the rounds.
+    shares: Vec<f64>,
     /// The value of each round.
     values: Vec<f64>,
-}
-
-#[derive(Serialize)]
-struct Ratio {
-    median: f64,
-    low: f64,
-    high: f64,
 }
 
 impl Report {
@@ -85,34 +62,9 @@ impl Report {
             targets: measure
                 .targets()
                 .iter()
-                .filter_map(|target| Outcome::new(target, contenders, samples))
+                .filter_map(|target| target.judge(contenders, samples))
                 .collect(),
         }
-    }
-}
-
-impl Outcome {
-    /// None if one of the two was not measured.
-    fn new(target: &Target, contenders: &[&'static str], samples: &[Vec<Sample>]) -> Option<Self> {
-        let of = |name| contenders.iter().position(|contender| *contender == name).map(|at| &samples[at]);
-        let ratio = Ratio::new(of(target.contender)?, of(target.to)?);
-        let Target { contender, at_least, to } = *target;
-        let verdict = match () {
-            () if ratio.median >= at_least => Verdict::Reached,
-            () if ratio.high >= at_least => Verdict::Uncertain,
-            () => Verdict::Missed,
-        };
-        Some(Self { contender, at_least, to, ratio, verdict })
-    }
-}
-
-impl Ratio {
-    /// Within each round.
-    fn new(samples: &[Sample], baseline: &[Sample]) -> Self {
-        let ratios: Vec<f64> =
-            samples.iter().zip(baseline).map(|(one, other)| one.value / other.value).collect();
-        let (low, high) = median_interval(&ratios);
-        Self { median: median(&ratios), low, high }
     }
 }
 
@@ -128,9 +80,23 @@ impl Row {
             ratio: Ratio::new(samples, baseline),
             load_busy: (!busy.is_empty()).then(|| median(&busy)),
             failed: samples.iter().map(|sample| sample.failed).sum(),
+            shares: shares(samples),
             values,
         }
     }
+}
+
+/// Of each worker, the busiest first.
+fn shares(samples: &[Sample]) -> Vec<f64> {
+    let workers = samples.iter().map(|sample| sample.shares.len()).max().unwrap_or(0);
+    let share = |worker: usize| {
+        let of = |sample: &Sample| {
+            let all: u64 = sample.shares.iter().sum();
+            sample.shares.get(worker).copied().unwrap_or(0) as f64 / all.max(1) as f64
+        };
+        median(&samples.iter().map(of).collect::<Vec<_>>())
+    };
+    (0..workers).map(share).collect()
 }
 
 impl fmt::Display for Report {
@@ -164,6 +130,10 @@ impl fmt::Display for Report {
             if let Some(busy) = row.load_busy {
                 write!(f, "  {:>7.0} %", busy * 100.0)?;
             }
+            if !row.shares.is_empty() {
+                let shares: Vec<_> = row.shares.iter().map(|share| format!("{:.1}", share * 100.0)).collect();
+                write!(f, "  shares {} %", shares.join(" : "))?;
+            }
             if row.failed > 0 {
                 write!(f, "  {} failed", row.failed)?;
             }
@@ -172,14 +142,8 @@ impl fmt::Display for Report {
         if !targets.is_empty() {
             writeln!(f)?;
         }
-        for Outcome { contender, at_least, to, ratio: Ratio { median, low, high }, verdict } in targets {
-            let verdict = match verdict {
-                Verdict::Reached => "reached",
-                Verdict::Uncertain => "uncertain",
-                Verdict::Missed => "MISSED",
-            };
-            let wanted = format!("{contender} at least {at_least:.2} × {to}");
-            writeln!(f, "{wanted:44}  {median:.3} ({low:.3} – {high:.3})  {verdict}")?;
+        for target in targets {
+            writeln!(f, "{target}")?;
         }
         if contenders.iter().any(|row| row.load_busy.is_some_and(|busy| busy > LOAD_LIMIT)) {
             writeln!(f, "\nWhere the load is busy all the time, the contender may be capable of more.")?;

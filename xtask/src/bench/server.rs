@@ -28,83 +28,107 @@ const START_PAUSE: Duration = Duration::from_millis(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A way to bring a connection to one of two workers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Server {
-    /// Node's own cluster.
-    Node(Schedule),
-    /// The least that it takes; see [`super::bare`].
-    Bare(Schedule),
-    /// ganger with workers of a kind.
-    Ganger(Schedule, Worker),
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server {
+    /// The name on the command line and in tables.
+    pub(super) name: &'static str,
+    primary: Primary,
+    program: Program,
 }
 
-/// Who accepts.
+/// Who has the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Schedule {
-    /// The primary, which hands over.
-    RoundRobin,
-    /// The workers, from one socket.
-    Shared,
+enum Primary {
+    /// Node's own cluster, with its `NODE_CLUSTER_SCHED_POLICY`.
+    Node(&'static str),
+    /// The least that it takes.
+    Bare(Role),
+    /// `ganger run`, with its `--schedule`.
+    Ganger(&'static str),
 }
 
 /// What the workers are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Worker {
+pub(super) enum Program {
     /// `examples/node/byte.js`
-    Node,
+    Byte,
     /// The example `byte` of the crate `ganger`.
-    Rust,
+    RustByte,
+    /// `xtask/contenders/http.js`
+    Http,
+}
+
+/// Those that write one byte to each connection, the known before ours.
+pub(super) const BYTE: [Server; 11] = [
+    Server { name: "node-rr", primary: Primary::Node("rr"), program: Program::Byte },
+    Server { name: "node-none", primary: Primary::Node("none"), program: Program::Byte },
+    Server { name: "bare-handoff", primary: Primary::Bare(Role::Handoff), program: Program::RustByte },
+    Server { name: "bare-shared", primary: Primary::Bare(Role::Shared), program: Program::RustByte },
+    Server { name: "bare-reuseport", primary: Primary::Bare(Role::ReusePort), program: Program::RustByte },
+    Server { name: "ganger-rr-node", primary: Primary::Ganger("rr"), program: Program::Byte },
+    Server { name: "ganger-shared-node", primary: Primary::Ganger("shared"), program: Program::Byte },
+    Server { name: "ganger-reuseport-node", primary: Primary::Ganger("reuseport"), program: Program::Byte },
+    Server { name: "ganger-rr-rust", primary: Primary::Ganger("rr"), program: Program::RustByte },
+    Server { name: "ganger-shared-rust", primary: Primary::Ganger("shared"), program: Program::RustByte },
+    Server {
+        name: "ganger-reuseport-rust",
+        primary: Primary::Ganger("reuseport"),
+        program: Program::RustByte,
+    },
+];
+
+/// Those that answer requests, all with the same Node workers.
+pub(super) const HTTP: [Server; 7] = [
+    Server { name: "node-rr", primary: Primary::Node("rr"), program: Program::Http },
+    Server { name: "node-none", primary: Primary::Node("none"), program: Program::Http },
+    Server { name: "ganger-rr", primary: Primary::Ganger("rr"), program: Program::Http },
+    Server { name: "ganger-least-conn", primary: Primary::Ganger("least-conn"), program: Program::Http },
+    Server {
+        name: "ganger-sticky",
+        primary: Primary::Ganger("sticky=cookie:client"),
+        program: Program::Http,
+    },
+    Server { name: "ganger-shared", primary: Primary::Ganger("shared"), program: Program::Http },
+    Server { name: "ganger-reuseport", primary: Primary::Ganger("reuseport"), program: Program::Http },
+];
+
+/// The one whose workers are small.
+pub(super) const SMALL: Server =
+    Server { name: "ganger-rr-rust", primary: Primary::Ganger("rr"), program: Program::RustByte };
+
+impl Program {
+    fn path(self) -> PathBuf {
+        match self {
+            Self::Byte => "examples/node/byte.js".into(),
+            Self::RustByte => workspace::target().join("release/examples/byte"),
+            Self::Http => "xtask/contenders/http.js".into(),
+        }
+    }
 }
 
 impl Server {
-    /// All of them, the known before ours.
-    pub(super) const ALL: [Self; 8] = [
-        Self::Node(Schedule::RoundRobin),
-        Self::Node(Schedule::Shared),
-        Self::Bare(Schedule::RoundRobin),
-        Self::Bare(Schedule::Shared),
-        Self::Ganger(Schedule::RoundRobin, Worker::Node),
-        Self::Ganger(Schedule::Shared, Worker::Node),
-        Self::Ganger(Schedule::RoundRobin, Worker::Rust),
-        Self::Ganger(Schedule::Shared, Worker::Rust),
-    ];
-
-    /// The name on the command line and in tables.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Node(Schedule::RoundRobin) => "node-rr",
-            Self::Node(Schedule::Shared) => "node-none",
-            Self::Bare(Schedule::RoundRobin) => "bare-handoff",
-            Self::Bare(Schedule::Shared) => "bare-shared",
-            Self::Ganger(Schedule::RoundRobin, Worker::Node) => "ganger-rr-node",
-            Self::Ganger(Schedule::Shared, Worker::Node) => "ganger-shared-node",
-            Self::Ganger(Schedule::RoundRobin, Worker::Rust) => "ganger-rr-rust",
-            Self::Ganger(Schedule::Shared, Worker::Rust) => "ganger-shared-rust",
-        }
-    }
-
-    /// The server of this name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|server| server.name() == name)
+    /// The one of this name.
+    pub(super) fn named(all: &[Self], name: &str) -> Result<Self> {
+        all.iter().find(|server| server.name == name).copied().context("not a contender")
     }
 
     /// Builds what it needs.
     pub(super) fn prepare(self) -> Result<()> {
-        let Self::Ganger(_, worker) = self else { return Ok(()) };
+        let Primary::Ganger(_) = self.primary else { return Ok(()) };
         let build =
             |args: &[&str]| workspace::run(workspace::cargo(["build", "--quiet", "--release"]).args(args));
         build(&["-p", "ganger-cli"])?;
-        match worker {
-            Worker::Node => Ok(()),
-            Worker::Rust => build(&["-p", "ganger", "--example", "byte"]),
+        match self.program {
+            Program::Byte | Program::Http => Ok(()),
+            Program::RustByte => build(&["-p", "ganger", "--example", "byte"]),
         }
     }
 
-    /// Starts it on the server side's CPUs, on a free port; returns when it answers there.
-    pub(super) fn start(self, cpus: &Cpus) -> Result<Running> {
+    /// Starts it with so many workers on the server side's CPUs, on a free port; returns when it answers there.
+    pub(super) fn start(self, workers: usize, cpus: &Cpus) -> Result<Running> {
         let port = free_port()?;
         let log = self.log()?;
-        let mut command = self.command()?;
+        let mut command = self.command(workers)?;
         command
             .env("PORT", port.to_string())
             .env_remove("NODE_OPTIONS")
@@ -121,38 +145,26 @@ impl Server {
         Ok(running)
     }
 
-    fn command(self) -> Result<Command> {
-        Ok(match self {
-            Self::Node(schedule) => {
-                let mut command = Command::new(fetch::node(NODE_MAJOR));
-                command
-                    .arg("examples/node/byte.js")
-                    .env("NODE_CLUSTER_SCHED_POLICY", schedule.node_policy())
-                    .env("WORKERS", WORKERS.to_string());
-                command
+    fn command(self, workers: usize) -> Result<Command> {
+        let program = self.program.path();
+        let workers = workers.to_string();
+        let mut command;
+        match self.primary {
+            Primary::Node(policy) => {
+                command = Command::new(fetch::node(NODE_MAJOR));
+                command.arg(program).env("NODE_CLUSTER_SCHED_POLICY", policy).env("WORKERS", workers);
             }
-            Self::Bare(schedule) => {
-                let role = match schedule {
-                    Schedule::RoundRobin => Role::Handoff,
-                    Schedule::Shared => Role::Shared,
-                };
-                let mut command = Command::new(std::env::current_exe()?);
+            Primary::Bare(role) => {
+                command = Command::new(std::env::current_exe()?);
                 command.args(["bare", role.name()]);
-                command
             }
-            Self::Ganger(schedule, worker) => {
-                let mut command = Command::new(workspace::target().join("release/ganger"));
-                command
-                    .args(["run", "--workers", &WORKERS.to_string(), "--schedule", schedule.ganger_value()])
-                    .arg("--")
-                    .arg(match worker {
-                        Worker::Node => PathBuf::from("examples/node/byte.js"),
-                        Worker::Rust => workspace::target().join("release/examples/byte"),
-                    })
-                    .env("PATH", path_with_node()?);
-                command
+            Primary::Ganger(schedule) => {
+                command = Command::new(workspace::target().join("release/ganger"));
+                command.args(["run", "--workers", &workers, "--schedule", schedule, "--"]).arg(program);
+                command.env("PATH", path_with_node()?);
             }
-        })
+        }
+        Ok(command)
     }
 
     /// What it prints goes here: the screen belongs to the table.
@@ -164,23 +176,7 @@ impl Server {
     }
 
     fn log_path(self) -> PathBuf {
-        workspace::target().join("bench").join(format!("{}.log", self.name()))
-    }
-}
-
-impl Schedule {
-    fn node_policy(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-            Self::Shared => "none",
-        }
-    }
-
-    fn ganger_value(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-            Self::Shared => "shared",
-        }
+        workspace::target().join("bench").join(format!("{}.log", self.name))
     }
 }
 
@@ -197,6 +193,17 @@ impl Running {
         self.address
     }
 
+    /// The primary's process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub(super) fn said(&self) -> Result<String> {
+        let path = self.server.log_path();
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     fn wait_for_answer(&mut self) -> Result<()> {
         let end = Instant::now() + START_LIMIT;
         while !load::answers(self.address) {
@@ -209,7 +216,7 @@ impl Running {
                 continue;
             };
             let log = fs::read_to_string(self.server.log_path()).unwrap_or_default();
-            bail!("{} {trouble}\n{}", self.server.name(), log.trim_end());
+            bail!("{} {trouble}\n{}", self.server.name, log.trim_end());
         }
         Ok(())
     }
@@ -218,7 +225,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = process::stop(&mut self.child, STOP_LIMIT) {
-            eprintln!("{}: {error:#}", self.server.name());
+            eprintln!("{}: {error:#}", self.server.name);
         }
     }
 }
