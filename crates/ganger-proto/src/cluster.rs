@@ -19,7 +19,7 @@ pub use worker::Worker;
 
 use crate::{
     Generation, ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
-    node::{ClusterMessage, Query, Sockname, Target},
+    node::{ClusterMessage, Query, Sockname, Target, hints::Report},
 };
 
 /// What is known of the client at the other end of a connection, as far as the policy asks.
@@ -280,6 +280,11 @@ pub enum Event {
         /// Where, the port being the real one.
         query: Query,
     },
+    /// The worker has [hints](crate::node::hints), as its first report shows.
+    TakesHints {
+        /// Who.
+        worker: WorkerId,
+    },
     /// The worker says that it is going to leave of its own accord.
     Leaving {
         /// Who.
@@ -369,6 +374,8 @@ pub struct WorkerSnapshot {
     pub under_way: usize,
     /// How many it has taken and not closed, where the policy is [`Policy::LeastConn`]; 0 elsewhere.
     pub open: u32,
+    /// What it said last of how it is, if it has [hints](crate::node::hints).
+    pub report: Option<Report>,
 }
 
 /// What a worker has of connections.

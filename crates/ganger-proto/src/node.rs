@@ -6,6 +6,7 @@
 
 pub mod advanced;
 mod cluster;
+pub mod hints;
 mod lent;
 mod object;
 mod panic;
@@ -136,6 +137,7 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
         "NODE_HANDLE_NACK" => Line::HandleNack,
         panic::CMD => Line::Panic(Panic::read(&fields)),
         "NODE_CLUSTER" => Line::Cluster(ClusterMessage::read(&fields)),
+        hints::REPORT | hints::DRAIN => Line::Cluster(ClusterMessage::of_hint(&cmd, &fields)),
         cmd => LentMessage::read(cmd, &fields).map_or(Line::Other, Line::Lent),
     })
 }
@@ -221,6 +223,7 @@ fields! {
     Flags = "flags", Backlog = "backlog", Index = "index", ReadableAll = "readableAll",
     WritableAll = "writableAll", Ganger = "ganger", Count = "count", TellCloses = "tellCloses",
     Message = "message", Place = "place", Backtrace = "backtrace",
+    Report = "report",
 }
 
 impl<'a> Fields<'a> {

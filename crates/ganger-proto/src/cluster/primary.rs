@@ -14,6 +14,7 @@
 //! query is answered once. What a worker says about a socket that it does not hold changes nothing.
 
 mod dispatch;
+mod leave;
 mod open;
 mod probe;
 mod query;
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     Generation, ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
-    node::{Act, ClusterMessage},
+    node::{Act, ClusterMessage, hints::Report},
 };
 use open::Open;
 
@@ -80,6 +81,8 @@ struct Worker<C> {
     under_way: VecDeque<HandOff<C>>,
     /// Connections that it has taken and not closed, where the policy asks.
     open: Open,
+    /// What it said last of how it is.
+    report: Option<Report>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -125,6 +128,7 @@ impl<C> Primary<C> {
             exited_after_disconnect: worker.exited_after_disconnect,
             under_way: worker.under_way.len(),
             open: worker.open.count(),
+            report: worker.report,
         });
         let listeners = self.listeners.iter().map(|(id, listener)| ListenerSnapshot {
             id: *id,
@@ -163,6 +167,7 @@ impl<C> Primary<C> {
             reaped: false,
             under_way: VecDeque::new(),
             open: Open::default(),
+            report: None,
         };
         self.workers.insert(id, worker);
         id
@@ -202,32 +207,6 @@ impl<C> Primary<C> {
             }
         }
         self.replacements_due = due;
-    }
-
-    /// Takes the worker out of dispatch and asks it to close its servers, finish and leave: Node's
-    /// `worker.disconnect()`. Harmless when repeated.
-    pub fn disconnect(&mut self, now: Time, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.draining = true;
-        // Who has said that it leaves must not be told so as well: Node would disconnect twice and fail.
-        let agreed = worker.exited_after_disconnect.replace(true) == Some(true);
-        let channel_open = worker.channel_open;
-        self.share_out_before(now, id);
-        self.leave_all(now, id);
-        if channel_open && !agreed {
-            self.send(id, Act::Disconnect);
-        }
-    }
-
-    /// Takes the worker out of dispatch, before it is [asked to leave](Self::disconnect): nothing new is handed to it. What it
-    /// accepts by itself it goes on accepting.
-    pub fn withdraw(&mut self, now: Time, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.draining = true;
-        for listener in self.listeners.values_mut().filter(|listener| listener.hands_over) {
-            listener.leave(now, id, false);
-        }
-        self.dispatch_all(now);
     }
 
     /// Stops listening everywhere: what the kernel has completed is taken and shared out, the rest of the
@@ -373,10 +352,12 @@ impl<C> Primary<C> {
                 }
                 self.show_open(id);
             }
+            Act::Report(report) => self.reported(id, report),
             // The rest is for workers, or nobody's.
             Act::QueryReply { .. }
             | Act::NewConn { .. }
             | Act::Disconnect
+            | Act::Drain
             | Act::Ack { .. }
             | Act::Unknown => {}
         }
@@ -506,13 +487,6 @@ impl<C> Primary<C> {
             } else {
                 self.orphan(connection);
             }
-        }
-        self.dispatch_all(now);
-    }
-
-    fn leave_all(&mut self, now: Time, id: WorkerId) {
-        for listener in self.listeners.values_mut() {
-            listener.leave(now, id, false);
         }
         self.dispatch_all(now);
     }

@@ -4,7 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Fields, object::Object};
+use super::{
+    Field, Fields,
+    hints::{self, Report},
+    object::Object,
+};
 use crate::{ListenerKey, Seq};
 
 /// A message of the cluster: what it says, and the sender's running number.
@@ -48,6 +52,11 @@ pub enum Act {
         /// How many since it said so last.
         count: u32,
     },
+    /// A worker with [hints](hints): "So it stands with me." It gets no answer.
+    Report(Report),
+    /// Primary, to a worker with [hints](hints): "Have your clients go"; it goes on serving those that do not. It
+    /// gets no answer.
+    Drain,
     /// Primary: the reply to a query. With a descriptor the worker accepts by itself.
     QueryReply {
         /// The `seq` of the query.
@@ -343,7 +352,7 @@ impl AddressType {
 
 impl ClusterMessage {
     pub(super) fn read(fields: &Fields<'_>) -> Self {
-        let seq = |field| fields.number(field).and_then(|number| u64::try_from(number).ok()).map(Seq);
+        let seq = |field| seq(fields, field);
         let key = || fields.text(Field::Key).map(|key| ListenerKey::from(&*key));
         let act = match (seq(Field::Ack), fields.text(Field::Act).as_deref()) {
             (Some(ack), None) => match (fields.raw(Field::Accepted), key()) {
@@ -377,10 +386,29 @@ impl ClusterMessage {
         Self { seq: seq(Field::Seq), act }
     }
 
+    /// A message of the hints.
+    pub(super) fn of_hint(cmd: &str, fields: &Fields<'_>) -> Self {
+        let act = match cmd {
+            hints::DRAIN => Act::Drain,
+            _ => fields
+                .raw(Field::Report)
+                .and_then(|report| Report::read(report.get()))
+                .map_or(Act::Unknown, Act::Report),
+        };
+        Self { seq: seq(fields, Field::Seq), act }
+    }
+
     /// Appends the message as JSON, in Node's order of fields, without the newline.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut object = Object::new(out);
-        object.text("cmd", "NODE_CLUSTER");
+        object.text(
+            "cmd",
+            match &self.act {
+                Act::Report(_) => hints::REPORT,
+                Act::Drain => hints::DRAIN,
+                _ => "NODE_CLUSTER",
+            },
+        );
         let number = |seq: &Seq| i64::try_from(seq.0).unwrap_or(i64::MAX);
         match &self.act {
             Act::Online { ganger } => {
@@ -419,6 +447,11 @@ impl ClusterMessage {
             }
             Act::NewConn { key } => drop(object.text("act", "newconn").text("key", key.as_str())),
             Act::Disconnect => drop(object.text("act", "disconnect")),
+            // Numbers and flags always have a JSON.
+            Act::Report(report) => {
+                object.raw("report", &serde_json::to_string(report).unwrap_or_default());
+            }
+            Act::Drain => {}
             Act::Ack { ack } => drop(object.number("ack", number(ack))),
             Act::Unknown => {}
         }
@@ -427,6 +460,10 @@ impl ClusterMessage {
         }
         object.end();
     }
+}
+
+fn seq(fields: &Fields<'_>, field: Field) -> Option<Seq> {
+    fields.number(field).and_then(|number| u64::try_from(number).ok()).map(Seq)
 }
 
 #[cfg(test)]

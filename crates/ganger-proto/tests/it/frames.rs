@@ -2,7 +2,7 @@
 
 use ganger_proto::{
     ListenerKey, Seq, Session,
-    node::{self, Act, AddressType, ClusterMessage, Line, Query, Sockname},
+    node::{self, Act, AddressType, ClusterMessage, Line, Query, Sockname, hints::Report},
     session::{Event, Limits, Payload},
     wire::json::Lines,
 };
@@ -77,6 +77,19 @@ fn query() -> impl Strategy<Value = Query> {
     })
 }
 
+fn report() -> impl Strategy<Value = Report> {
+    // What JavaScript can count to.
+    let bytes = || option(0..1_u64 << 53);
+    let numbers = (option(any::<u32>()), bytes(), bytes());
+    let rest = (option(any::<u16>()), option(any::<u32>()), option(any::<bool>()));
+    (numbers, rest).prop_map(|((connections, heap, heap_limit), (busy, late, term))| {
+        let mut report = Report::default();
+        (report.connections, report.heap, report.heap_limit) = (connections, heap, heap_limit);
+        (report.busy, report.late, report.term) = (busy, late, term);
+        report
+    })
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let sockname = ("[0-9a-f:.%]{0,20}", "IPv[46]", any::<u16>())
         .prop_map(|(address, family, port)| Sockname { address, family, port });
@@ -94,6 +107,8 @@ fn act() -> impl Strategy<Value = Act> {
         ),
         key().prop_map(|key| Act::NewConn { key }),
         Just(Act::Disconnect),
+        Just(Act::Drain),
+        report().prop_map(Act::Report),
         any::<u32>().prop_map(|count| Act::Closes { count }),
         seq().prop_map(|ack| Act::Ack { ack }),
         Just(Act::Unknown),

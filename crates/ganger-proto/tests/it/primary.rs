@@ -8,7 +8,7 @@ use std::{
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{Capabilities, Client, Effect, Event, Fate, Input, Peer, Policy, Primary, Share},
-    node::{Act, ClusterMessage, Query, Target},
+    node::{Act, ClusterMessage, Query, Target, hints::Report},
 };
 
 /// A primary whose workers acknowledge at once and answer when told.
@@ -375,6 +375,67 @@ fn a_worker_of_ours_tells_what_it_closes() {
     assert_eq!(bench.primary.snapshot().workers[0].open, 1);
     bench.say(worker, Act::Closes { count: u32::MAX });
     assert_eq!(bench.primary.snapshot().workers[0].open, 0);
+}
+
+#[test]
+fn a_worker_that_reports_what_it_has_open_is_not_surveyed() {
+    let mut bench = Bench::with(Policy::LeastConn);
+    let worker = bench.fork();
+    bench.listen(worker, 80);
+    bench.primary.set_capabilities(bench.now, worker, Capabilities::NODE);
+    let report = |connections| {
+        let mut report = Report::default();
+        report.connections = Some(connections);
+        Act::Report(report)
+    };
+    let open = |bench: &Bench| bench.primary.snapshot().workers[0].open;
+    let peer = |cookie| Peer { client: Client::Anyone, cookie: Some(cookie) };
+    let accept = |bench: &mut Bench, connection: u32| {
+        bench.handle(Input::Accepted { socket: SocketId(1), connection, peer: peer(connection.into()) });
+        bench.answer(worker, connection, true);
+    };
+    accept(&mut bench, 1);
+    assert!(bench.primary.wants_survey());
+    // It counts the one that it has answered for.
+    bench.say(worker, report(1));
+    assert_eq!((open(&bench), bench.primary.wants_survey()), (1, false));
+    accept(&mut bench, 2);
+    assert_eq!((open(&bench), bench.primary.wants_survey()), (2, false));
+    bench.say(worker, report(0));
+    assert_eq!(open(&bench), 0);
+    // Who lies does so at its own cost.
+    bench.say(worker, report(u32::MAX));
+    accept(&mut bench, 3);
+    assert_eq!(open(&bench), u32::MAX);
+    // Without a count it only says the rest.
+    let mut rest = Report::default();
+    rest.term = Some(true);
+    bench.say(worker, Act::Report(rest));
+    assert_eq!((open(&bench), bench.primary.report(worker)), (u32::MAX, Some(rest)));
+    assert_eq!(bench.primary.snapshot().workers[0].report, Some(rest));
+}
+
+#[test]
+fn a_worker_that_drains_gets_nothing_new_and_is_asked_to_leave_later() {
+    let mut bench = Bench::new();
+    let [one, two] = [bench.worker(&[80]), bench.worker(&[80])];
+    bench.primary.drain(bench.now, one);
+    let sent = |bench: &mut Bench| {
+        std::iter::from_fn(|| bench.primary.poll_effect())
+            .filter_map(|effect| match effect {
+                Effect::Send { worker, message } => Some((worker, message.act)),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&mut bench), [(one, Act::Drain)]);
+    for connection in 1..=2 {
+        bench.accept(1, connection);
+        assert_eq!(bench.way_of(connection), [two]);
+        bench.answer(two, connection, true);
+    }
+    bench.primary.disconnect(bench.now, one);
+    assert_eq!(sent(&mut bench), [(one, Act::Disconnect)]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! How many connections each worker has open: what `least-conn` goes by.
 //!
-//! A worker of this project says how many it has closed; of the others a survey of the kernel's sockets tells which
-//! are still open.
+//! A worker of this project says how many it has closed. One with hints reports how many it has: its report stands in
+//! the channel behind its answers for all that it counts, so what it is given afterwards comes on top. Of the others a
+//! survey of the kernel's sockets tells which are still open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::Primary;
 use crate::{
     Time, WorkerId,
-    cluster::{Held, Peer, Policy},
+    cluster::{Event, Held, Peer, Policy},
+    node::hints::Report,
 };
 
 /// What one worker has taken and not closed.
@@ -18,6 +20,8 @@ use crate::{
 pub(super) struct Open {
     /// Those that it will tell of when it closes them.
     told: u32,
+    /// It has said how many it has, and will when that changes.
+    reports: bool,
     /// Those that a survey knows, by the kernel's number, and when they were taken.
     surveyed: BTreeMap<u64, Time>,
 }
@@ -44,8 +48,14 @@ impl<C> Primary<C> {
     /// What a worker has of connections, as far as it is known here.
     pub fn held(&self, id: WorkerId) -> Held {
         let Some(worker) = self.workers.get(&id) else { return Held::default() };
-        let open = (self.policy == Policy::LeastConn).then(|| worker.open.count());
+        let reported = worker.report.and_then(|report| report.connections);
+        let open = (self.policy == Policy::LeastConn).then(|| worker.open.count()).or(reported);
         Held { under_way: worker.under_way.len(), open }
+    }
+
+    /// What the worker said last of how it is; none before it has, and without [hints](crate::node::hints).
+    pub fn report(&self, id: WorkerId) -> Option<Report> {
+        self.workers.get(&id)?.report
     }
 
     /// A worker has taken a connection.
@@ -55,12 +65,30 @@ impl<C> Primary<C> {
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
         match peer.cookie {
-            _ if worker.capabilities.tells_closes => worker.open.told += 1,
+            _ if worker.capabilities.tells_closes || worker.open.reports => {
+                worker.open.told = worker.open.told.saturating_add(1);
+            }
             Some(cookie) => drop(worker.open.surveyed.insert(cookie, now)),
             // Nobody would ever see it end.
             None => return,
         }
         self.show_open(id);
+    }
+
+    /// A worker has said how it is.
+    pub(super) fn reported(&mut self, id: WorkerId, report: Report) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let is_first = worker.report.replace(report).is_none();
+        // Who tells of each that it closes need not count them.
+        if let Some(told) = report.connections.filter(|_| !worker.capabilities.tells_closes)
+            && self.policy == Policy::LeastConn
+        {
+            worker.open = Open { told, reports: true, surveyed: BTreeMap::new() };
+            self.show_open(id);
+        }
+        if is_first {
+            self.event(Event::TakesHints { worker: id });
+        }
     }
 
     pub(super) fn handle_surveyed(&mut self, since: Time, open: &BTreeSet<u64>) {

@@ -28,7 +28,7 @@ impl<C> Primary<C> {
             let Worker {
                 slot, generation, state, capabilities, draining, exited_after_disconnect, open, ..
             } = old;
-            let (channel_open, reaped) = (old.channel_open, old.reaped);
+            let (channel_open, reaped, report) = (old.channel_open, old.reaped, old.report);
             (
                 id,
                 Worker {
@@ -42,6 +42,7 @@ impl<C> Primary<C> {
                     reaped,
                     under_way,
                     open,
+                    report,
                 },
             )
         });

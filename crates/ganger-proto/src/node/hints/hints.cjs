@@ -1,0 +1,146 @@
+// ganger's hints: stands as `--require` before a Node program, and off with `--no-hints`.
+//
+// It tells the primary how busy this process is, and once told to drain it has every HTTP response say
+// `Connection: close`, so that clients go elsewhere before the servers close. It touches nothing of the program:
+// the entry, the arguments and the environment are what they would be without it.
+'use strict';
+
+// Node passes its own options on to what the program forks, which is none of our business.
+const own = process.execArgv.findIndex((option) => option.startsWith(`--require=${__dirname}/`));
+if (own >= 0) process.execArgv.splice(own, 1);
+
+// A change is told after so many ms, all else is looked at so often.
+const SOON = 100;
+const NOW_AND_THEN = 1000;
+
+const diagnostics = require('diagnostics_channel');
+const { performance } = require('perf_hooks');
+const { setTimeout } = require('timers');
+const { isMainThread } = require('worker_threads');
+
+// The connections that servers of this process have accepted.
+const open = new Set();
+let changed = () => {};
+let draining = false;
+
+// Before 18.8 nobody tells of them.
+const [major, minor] = process.versions.node.split('.').map(Number);
+const counts = major > 18 || minor >= 8;
+
+function count() {
+  diagnostics.subscribe('net.server.socket', ({ socket }) => {
+    if (socket.destroyed) return;
+    open.add(socket);
+    socket.once('close', () => {
+      open.delete(socket);
+      changed();
+    });
+    changed();
+  });
+}
+
+// From now on each response closes its connection, those under way included if their head is not written yet.
+// All heads are written by this one function, whoever asked for them and when.
+function drain() {
+  goAway();
+  if (draining) return;
+  draining = true;
+  const { OutgoingMessage, ServerResponse } = require('http');
+  const write = ServerResponse.prototype._storeHeader;
+  ServerResponse.prototype._storeHeader = function (firstLine, headers) {
+    // A connection that becomes something else is no response's to close.
+    if (this.statusCode !== 101 && !this._header) {
+      OutgoingMessage.prototype.setHeader.call(this, 'Connection', 'close');
+      this._removedConnection = false;
+      this.shouldKeepAlive = false;
+      headers = withoutConnection(headers);
+    }
+    return write.call(this, firstLine, headers);
+  };
+}
+
+// What `writeHead` was given, in each of its forms, but for what it says of the connection. What was set before by
+// `setHeader` is not copied: it says what is right already.
+function withoutConnection(headers) {
+  const is = (name) => String(name).toLowerCase() === 'connection';
+  if (!headers || headers.connection?.[1] === 'close') return headers;
+  if (!Array.isArray(headers)) {
+    const others = Object.entries(headers).filter(([name]) => !is(name));
+    return others.length === Object.keys(headers).length ? headers : Object.fromEntries(others);
+  }
+  if (Array.isArray(headers[0])) return headers.filter(([name]) => !is(name));
+  return headers.filter((_, at) => !is(headers[at - (at % 2)]));
+}
+
+// HTTP/2 has a word for it.
+function goAway() {
+  for (const socket of process._getActiveHandles?.() ?? []) {
+    for (const symbol of Object.getOwnPropertySymbols(socket)) {
+      const session = socket[symbol];
+      if (symbol.description === 'session' && typeof session?.goaway === 'function' && session.type === 0) {
+        session.close();
+      }
+    }
+  }
+}
+
+function report() {
+  const send = process.send;
+  let before = performance.eventLoopUtilization();
+  let expected = performance.now() + NOW_AND_THEN;
+  let sample;
+  let last;
+  let sending = false;
+  let due = true;
+
+  const take = () => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
+    const late = Math.max(0, Math.round(performance.now() - expected));
+    const { used_heap_size: heap, heap_size_limit: heapLimit } = require('v8').getHeapStatistics();
+    sample = { heap, heapLimit, busy: Math.round(utilization * 1000), late };
+  };
+  const tell = () => {
+    due = false;
+    if (!process.connected) return;
+    // The primary has not read the last one yet: it gets the next.
+    if (sending) return changed();
+    if (!sample) take();
+    const report = { connections: counts ? open.size : undefined, ...sample };
+    report.term = process.listenerCount('SIGTERM') > 0;
+    // What is about as it was need not be told.
+    const { connections, heap, busy, late, term } = report;
+    const gist = [connections, heap >>> 22, Math.round(busy / 50), late > 20, term].join();
+    if (gist === last) return;
+    last = gist;
+    sending = true;
+    send.call(process, { cmd: 'NODE_GANGER_REPORT', report }, undefined, undefined, () => { sending = false; });
+  };
+  const soon = setTimeout(tell, SOON).unref();
+  const nowAndThen = setTimeout(() => {
+    if (!process.connected) return;
+    take();
+    tell();
+    if (draining) goAway();
+    expected = performance.now() + NOW_AND_THEN;
+    nowAndThen.refresh();
+  }, NOW_AND_THEN).unref();
+
+  // The first of several changes counts: under load there is always another one.
+  changed = () => {
+    if (due || !process.connected) return;
+    due = true;
+    soon.refresh();
+  };
+  process.on('internalMessage', ({ cmd }) => {
+    if (cmd === 'NODE_GANGER_DRAIN') drain();
+  });
+}
+
+if (isMainThread) {
+  if (counts) count();
+  if (process.send) report();
+}
+
+module.exports = { open, drain };
