@@ -61,6 +61,16 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) messenger: bool,
 
+    /// Leave Node workers without the file that tells ganger how busy they are and leads their clients elsewhere before
+    /// they go (it stands as --require before the program) [default: off]
+    #[arg(long)]
+    pub(crate) no_hints: bool,
+
+    /// Have Node workers survive an uncaught exception that their program does not handle for as long as it takes to
+    /// answer what else is open, at most 30 s [default: off]
+    #[arg(long, conflicts_with = "no_hints")]
+    pub(crate) graceful: bool,
+
     /// How long a stop may take before workers are killed (25, 25s, 500ms, 2m)
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub(crate) stop_timeout: Duration,
@@ -325,7 +335,7 @@ mod tests {
             let text = help[at..].split("\n\n").take(2).collect::<String>();
             assert!(text.contains("[default: "), "--{option}: {text}");
         }
-        for option in ["--runtime", "--log-format", "--quiet"] {
+        for option in ["--runtime", "--no-hints", "--graceful", "--log-format", "--quiet"] {
             assert!(help.contains(option), "{option}: {help}");
         }
         let run = ganger.find_subcommand("run").unwrap();

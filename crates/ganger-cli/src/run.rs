@@ -102,6 +102,8 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
     settings.policy = options.schedule.clone().unwrap_or_else(|| inherited_policy(reporter));
     settings.output = Stdio::Pipe;
     settings.messenger = options.messenger;
+    settings.hints = !options.no_hints;
+    settings.graceful = options.graceful;
 
     let mut config = guard::Config::default();
     config.workers = settings.slots();
@@ -292,6 +294,10 @@ impl<'a> Gang<'a> {
                 let (pid, group) = self.known(worker);
                 Event::Fault { worker, pid, group, fault }
             }
+            Report::NoHints { error } => Event::Warning(format!(
+                "workers run without hints, whose files have no place ({error}): give ganger a TMPDIR that only its \
+                 user can change, or say --no-hints"
+            )),
             Report::AgentFault { agent, fault } => Event::AgentFault { pid: agent.pid, fault },
             // A worker's messages are for the program's own primary, and this one has nothing to say to them.
             _ => return,

@@ -384,7 +384,8 @@ pub struct WorkerSnapshot {
 pub struct Held {
     /// How many it was handed and has not answered for.
     pub under_way: usize,
-    /// How many it has taken and not closed, where that is counted: with [`Policy::LeastConn`].
+    /// How many it has taken and not closed, where that is counted: with [`Policy::LeastConn`], and of those that
+    /// [report](crate::node::hints) it.
     pub open: Option<u32>,
 }
 

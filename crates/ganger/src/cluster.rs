@@ -14,6 +14,7 @@ pub(crate) mod environment;
 mod event;
 mod events;
 mod group;
+mod hints;
 mod listen;
 mod listener;
 pub mod messenger;
@@ -40,7 +41,7 @@ pub use event::{Address, Event, WorkerFault};
 pub use events::{Events, HELD};
 pub use ganger_proto::{
     cluster::{Counters, Held, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
-    node::{AddressType, Panic},
+    node::{AddressType, Panic, hints::Report},
 };
 pub use group::Group;
 pub use listen::Listen;
@@ -100,6 +101,15 @@ pub struct Settings {
     /// Whether messages of workers and of the agent that are [letters](messenger) are carried to whom they are
     /// addressed; with an agent they are in any case. Default: false, and all that workers send is the primary's.
     pub messenger: bool,
+    /// Whether workers that run `node` get a file before their program (`--require`, on their command line only) that
+    /// reports how busy they are, and lets them lead their clients elsewhere before they go, see [`Primary::drain`]. It
+    /// touches nothing of the program; without it the gang works, only coarser. No effect without a channel. Default: true.
+    pub hints: bool,
+    /// Whether such workers survive an uncaught exception for as long as it takes to finish what else they have: they
+    /// listen no more, tell the primary, answer what is open, and end with code 1, after 30 s in any case. A program with
+    /// an `uncaughtException` handler of its own decides for itself. No effect without [`Settings::hints`], but also
+    /// without a channel. Default: false.
+    pub graceful: bool,
 }
 
 impl Settings {
@@ -126,6 +136,8 @@ impl Settings {
             groups: Vec::new(),
             agent: None,
             messenger: false,
+            hints: true,
+            graceful: false,
         }
     }
 

@@ -77,6 +77,11 @@ pub enum Report {
         /// Why.
         error: io::Error,
     },
+    /// There is no place for the [hints](crate::cluster::Settings::hints): workers run without them; said once.
+    NoHints {
+        /// What was met in the best place.
+        error: io::Error,
+    },
     /// A worker broke a rule; said once a worker and rule.
     Fault {
         /// Who.
@@ -280,7 +285,7 @@ impl Guard {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Start(slot, generation) => self.start(slot, generation),
-                Action::Hint(worker) => self.primary.withdraw(worker),
+                Action::Hint(worker) => self.primary.drain(worker),
                 Action::Retire(worker) => self.primary.disconnect(worker),
                 Action::RetireSlot(slot) => self.primary.retire_slot(slot),
                 Action::Pause(slot, paused) => self.primary.pause_slot(slot, paused),
@@ -392,6 +397,7 @@ impl Guard {
                 }
                 Input::Sign(worker.id, Sign::Message)
             }
+            Event::TakesHints { worker } => Input::TakesHints(worker.id),
             Event::Leaving { worker } => Input::Leaving(worker.id),
             Event::Panicked { worker, panic } => Input::Panicked(worker.id, panic),
             Event::Disconnect { worker } => Input::Disconnected(worker.id),
@@ -411,6 +417,7 @@ impl Guard {
             Event::Fault { worker, fault } => return self.handle_fault(worker.id, fault),
             Event::Letter(letter) => return self.messages.push_back(Report::Letter(letter)),
             Event::Agent { agent, event } => return self.handle_agent(agent, event),
+            Event::NoHints { error } => return self.reports.push_back(Report::NoHints { error }),
             // The last of them is for whoever reads a stream that may lag; here nothing is lost.
             Event::Setup { .. } | Event::Fork { .. } | Event::Undelivered { .. } | Event::Lagged { .. } => {
                 return;

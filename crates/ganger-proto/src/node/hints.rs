@@ -5,13 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The file's name; it stands beside [`GRACEFUL_NAME`] in a directory with nothing else.
+/// The name of the file that stands as `--require` in front of a Node program: it reports, and heeds [`Act::Drain`].
+///
+/// [`Act::Drain`]: super::Act::Drain
 pub const NAME: &str = "hints.cjs";
-/// What is passed as `--require` in front of a Node program: reports, and answers to a drain.
+/// Its text.
 pub const SOURCE: &str = include_str!("hints/hints.cjs");
-/// The name of the file that is passed in its place where uncaught exceptions are to be survived for a while.
+/// The name of the file that stands behind it, in the same directory, where a program is to end gracefully after an
+/// uncaught exception.
 pub const GRACEFUL_NAME: &str = "graceful.cjs";
-/// Its text. It takes the other one with it.
+/// Its text.
 pub const GRACEFUL_SOURCE: &str = include_str!("hints/graceful.cjs");
 
 /// The `cmd` of a report.

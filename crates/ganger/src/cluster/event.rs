@@ -61,6 +61,12 @@ pub enum Event {
         /// How long that took: its event loop's delay.
         lag: Duration,
     },
+    /// A worker has [hints](Settings::hints): it has said for the first time how busy it is, and would heed
+    /// [`Primary::drain`](super::Primary::drain). What it says from then on is in [`Primary::report`](super::Primary::report).
+    TakesHints {
+        /// Which.
+        worker: WorkerInfo,
+    },
     /// A worker says that it is going to leave of its own accord.
     Leaving {
         /// Which.
@@ -97,6 +103,11 @@ pub enum Event {
         /// For what.
         address: Address,
         /// Why.
+        error: io::Error,
+    },
+    /// There is no place for the [hints](Settings::hints): workers are started without them. Said once.
+    NoHints {
+        /// What was met in the best place.
         error: io::Error,
     },
     /// A [letter](super::messenger) to the primary.
@@ -256,6 +267,8 @@ impl Event {
                 ..
             } => Some(Party::Agent),
             Self::Setup { .. }
+            | Self::NoHints { .. }
+            | Self::TakesHints { .. }
             | Self::Fork { .. }
             | Self::Online { .. }
             | Self::Disconnect { .. }

@@ -40,7 +40,7 @@ use peek::Peeks;
 use ports::Port;
 use survey::Survey;
 
-use super::{Event, Settings, WorkerFault, WorkerInfo, orphans::Orphans, sockets::Socket};
+use super::{Event, Settings, WorkerFault, WorkerInfo, hints::Hints, orphans::Orphans, sockets::Socket};
 use crate::{
     channel::{Flushed, Link, READ_SIZE},
     clock,
@@ -73,6 +73,8 @@ const DEAF_AFTER: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Primary {
     settings: Arc<Settings>,
+    /// None where there is no place for them.
+    hints: Option<Hints>,
     /// Whether the settings have been told of.
     is_set_up: bool,
     machine: proto::Primary<OwnedFd>,
@@ -121,6 +123,7 @@ impl Primary {
         Ok(Self {
             machine: proto::Primary::new(settings.policy.clone()),
             settings: Arc::new(settings),
+            hints: Some(Hints::default()),
             is_set_up: false,
             workers: BTreeMap::new(),
             agent: None,

@@ -12,6 +12,7 @@ mod apps;
 mod disconnect;
 mod events;
 mod flood;
+mod hints;
 mod part;
 mod refused;
 #[path = "../support/rows.rs"]
@@ -45,6 +46,7 @@ fn main() {
         api::trials(),
         flood::trials(),
         apps::trials(),
+        hints::trials(),
         refused::trials(),
         rr::trials(),
         shared::trials(),

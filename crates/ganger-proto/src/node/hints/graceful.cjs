@@ -1,6 +1,6 @@
-// ganger's hints, and with `--graceful` what is done about an uncaught exception where the program does nothing:
-// it listens no more, tells the primary, which starts another worker, answers what is open, and ends with 1. Only the
-// request that failed is lost.
+// Behind ganger's hints with `--graceful`: what is done about an uncaught exception where the program does nothing. It
+// listens no more, tells the primary, which starts another worker, answers what is open, and ends with 1. Only the request that
+// failed is lost.
 'use strict';
 
 const { AsyncLocalStorage } = require('async_hooks');

@@ -6,8 +6,8 @@
 'use strict';
 
 // Node passes its own options on to what the program forks, which is none of our business.
-const own = process.execArgv.findIndex((option) => option.startsWith(`--require=${__dirname}/`));
-if (own >= 0) process.execArgv.splice(own, 1);
+const isOurs = (option) => option.startsWith(`--require=${__dirname}/`);
+process.execArgv.splice(0, Infinity, ...process.execArgv.filter((option) => !isOurs(option)));
 
 // A change is told after so many ms, all else is looked at so often.
 const SOON = 100;
@@ -20,6 +20,9 @@ const { isMainThread } = require('worker_threads');
 
 // The connections that servers of this process have accepted.
 const open = new Set();
+// Servers that speak HTTP/2, and the sessions in which they were asked something.
+const servers = new WeakSet();
+const sessions = new Set();
 let changed = () => {};
 let draining = false;
 
@@ -30,6 +33,7 @@ const counts = major > 18 || minor >= 8;
 function count() {
   diagnostics.subscribe('net.server.socket', ({ socket }) => {
     if (socket.destroyed) return;
+    if (socket.server) watchSessions(socket.server);
     open.add(socket);
     socket.once('close', () => {
       open.delete(socket);
@@ -42,9 +46,9 @@ function count() {
 // From now on each response closes its connection, those under way included if their head is not written yet.
 // All heads are written by this one function, whoever asked for them and when.
 function drain() {
-  goAway();
   if (draining) return;
   draining = true;
+  sessions.forEach((session) => session.close());
   const { OutgoingMessage, ServerResponse } = require('http');
   const write = ServerResponse.prototype._storeHeader;
   ServerResponse.prototype._storeHeader = function (firstLine, headers) {
@@ -72,16 +76,16 @@ function withoutConnection(headers) {
   return headers.filter((_, at) => !is(headers[at - (at % 2)]));
 }
 
-// HTTP/2 has a word for it.
-function goAway() {
-  for (const socket of process._getActiveHandles?.() ?? []) {
-    for (const symbol of Object.getOwnPropertySymbols(socket)) {
-      const session = socket[symbol];
-      if (symbol.description === 'session' && typeof session?.goaway === 'function' && session.type === 0) {
-        session.close();
-      }
-    }
-  }
+// HTTP/2 has a word for it. Which sessions a server has shows by their streams.
+function watchSessions(server) {
+  if (servers.has(server) || !/^Http2/.test(server.constructor.name)) return;
+  servers.add(server);
+  server.on('stream', ({ session }) => {
+    if (draining) session.close();
+    if (sessions.has(session)) return;
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+  });
 }
 
 function report() {
@@ -111,7 +115,7 @@ function report() {
     report.term = process.listenerCount('SIGTERM') > 0;
     // What is about as it was need not be told.
     const { connections, heap, busy, late, term } = report;
-    const gist = [connections, heap >>> 22, Math.round(busy / 50), late > 20, term].join();
+    const gist = [connections, Math.round(heap / 4e6), Math.round(busy / 50), late > 20, term].join();
     if (gist === last) return;
     last = gist;
     sending = true;
@@ -122,7 +126,6 @@ function report() {
     if (!process.connected) return;
     take();
     tell();
-    if (draining) goAway();
     expected = performance.now() + NOW_AND_THEN;
     nowAndThen.refresh();
   }, NOW_AND_THEN).unref();

@@ -189,6 +189,7 @@ impl Primary {
         let id = match &event {
             Online { worker }
             | Listening { worker, .. }
+            | TakesHints { worker }
             | Leaving { worker }
             | Disconnect { worker }
             | Exit { worker, .. }
@@ -203,6 +204,7 @@ impl Primary {
         let event = match event {
             Online { .. } => Event::Online { worker },
             Listening { query, .. } => Event::Listening { worker, address: query.into() },
+            TakesHints { .. } => Event::TakesHints { worker },
             Leaving { .. } => Event::Leaving { worker },
             Disconnect { .. } => Event::Disconnect { worker },
             Exit { exited_after_disconnect, .. } => {

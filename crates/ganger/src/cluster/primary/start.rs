@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     channel::{LaneLink, Link},
-    cluster::{Event, ForkError, Settings, WorkerInfo, environment},
+    cluster::{Event, ForkError, Settings, WorkerInfo, environment, group::Launch, hints},
     process::{Command, Started, Stdio, Streams},
     sys::poll::Interest,
 };
@@ -101,6 +101,7 @@ impl Primary {
         let settings = self.settings.clone();
         let launch = settings.launch(slot);
         let mut command = Command::new(launch.program);
+        command.args(self.hints(&settings, &launch));
         command.args(inspected(launch.program, launch.args, settings.inspect_port, &mut self.inspected));
         command.guarded(true).stdio(stdio(&settings, launch.channel)).serialization(launch.serialization);
         command.lane(launch.channel && launch.lane && !is_runtime(launch.program));
@@ -156,6 +157,23 @@ impl Primary {
         let handle = self.handle_of(&worker);
         self.workers.insert(id, worker);
         Ok(handle)
+    }
+
+    /// The options that put the hints before a worker's program, if it gets them.
+    fn hints(&mut self, settings: &Settings, launch: &Launch<'_>) -> Vec<OsString> {
+        let is_wanted = settings.hints && (launch.channel || settings.graceful);
+        if !is_wanted || !is_node(launch.program) || !hints::are_taken_with(launch.args) {
+            return Vec::new();
+        }
+        match self.hints.as_mut().map(|hints| hints.options(settings.graceful)) {
+            Some(Ok(options)) => options,
+            Some(Err(error)) => {
+                self.hints = None;
+                self.events.push_back(Event::NoHints { error });
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 
     /// Our ends of a worker's pipes, once, until it is reaped.

@@ -8,7 +8,7 @@ use std::{
 use ganger_proto::{
     Generation, Payload, Serialization, Slot, WorkerId,
     cluster::{Event, Held, WorkerState},
-    node::HandleKind,
+    node::{HandleKind, hints::Report},
     session::{Flow, SendErrorReason},
 };
 use tokio::sync::mpsc;
@@ -240,6 +240,13 @@ impl WorkerHandle {
         Ok(lock(&self.life).waiting < SLOW)
     }
 
+    /// Takes it out of dispatch and has its clients go: see [`Primary::drain`].
+    pub fn drain(&self) {
+        let id = self.info.id;
+        // Without a primary its channel is closed.
+        let _ = self.calls.send(Box::new(move |primary| primary.drain(id)));
+    }
+
     /// Takes it out of dispatch and asks it to close its servers, finish and leave: Node's `worker.disconnect()`. It
     /// takes as long as it takes.
     pub fn disconnect(&self) {
@@ -379,6 +386,19 @@ impl Primary {
             message.handle = message.handle.take().map(|handle| handle.lent_by(server, Box::new(lease)));
         }
         message
+    }
+
+    /// Takes a worker out of dispatch and has its clients go: where it has [hints](crate::cluster::Settings::hints), each
+    /// HTTP response of it says `Connection: close` from now on, and HTTP/2 clients are told to open no more streams.
+    /// Idle connections stay; so do its servers and its channel. [`Primary::disconnect`] follows, a little later. Any other worker
+    /// ignores it.
+    pub fn drain(&mut self, id: WorkerId) {
+        self.machine.drain(clock::now(), id);
+    }
+
+    /// What a worker said last of how it is; none before it has, and without [hints](crate::cluster::Settings::hints).
+    pub fn report(&self, id: WorkerId) -> Option<Report> {
+        self.machine.report(id)
     }
 
     /// Takes a worker out of dispatch and asks it to finish and leave: Node's `worker.disconnect()`.
