@@ -43,6 +43,36 @@ fn deaths_are_seen_where_the_signal_of_them_is_ignored() {
     workers.iter().for_each(Process::ends);
 }
 
+/// Has a child, which would live for ever.
+const PARENT: &str = "
+    const child = require('child_process').spawn('tail', ['-f', '/dev/null'], { stdio: 'ignore' });
+    const server = require('http').createServer((request, response) => {
+      if (request.url === '/throw') throw new Error('boom');
+      if (request.url === '/abort') process.abort();
+      response.end(String(child.pid));
+    });
+    server.listen(0);";
+
+#[test]
+fn the_children_of_a_worker_that_died_go_with_it() {
+    on_every_node("no orphans of a dead worker", |major| {
+        let mut gang = Setup::new(major).file("app.js", PARENT).start("run -n 1 app.js");
+        let (workers, port) = (gang.ready(), gang.port());
+        let child = || Process::of(get(port, "/").unwrap().parse().unwrap());
+        let first = child();
+        Process::of(workers[0]).kill();
+        first.ends();
+        let second = child();
+        get(port, "/throw").unwrap_err();
+        second.ends();
+        let third = child();
+        get(port, "/abort").unwrap_err();
+        third.ends();
+        gang.says("signal SIGABRT");
+        gang.stop();
+    });
+}
+
 /// A server whose worker in one slot ends as soon as it is asked to.
 const ENDS: &str = "
     const server = require('http').createServer((request, response) => {

@@ -31,19 +31,50 @@ execFile('sh', ['-c', 'sleep 0.3 >/dev/null 2>&1 & echo $!'], (error, stdout) =>
 require('node:http').createServer(() => {}).listen(0);
 "#;
 
+/// The first worker has a child and is killed; the second one says so when nothing is left of either, not even a zombie.
+const KILLED: &str = r#"
+const fs = require('node:fs');
+require('node:http').createServer(() => {}).listen(0, () => {
+  if (!fs.existsSync('dead')) {
+    const { pid } = require('node:child_process').spawn('tail', ['-f', '/dev/null'], { stdio: 'ignore' });
+    fs.writeFileSync('dead', `${process.pid} ${pid}`);
+    // It is ready when the primary knows that it listens.
+    return process.send('ready', () => process.kill(process.pid, 'SIGKILL'));
+  }
+  const dead = fs.readFileSync('dead', 'latin1').split(' ');
+  console.log(`killed ${dead.length}`);
+  const timer = setInterval(() => {
+    if (dead.some((pid) => fs.existsSync(`/proc/${pid}`))) return;
+    clearInterval(timer);
+    console.log('reaped');
+  }, 20);
+});
+"#;
+
+#[test]
+fn as_pid_1_it_leaves_nothing_of_a_killed_worker() {
+    assert_eq!(lines_as_pid_1(KILLED), ["killed 2", "reaped"]);
+}
+
 #[test]
 fn as_pid_1_it_reaps_the_orphans_of_its_workers() {
+    assert_eq!(lines_as_pid_1(ORPHAN), ["orphan of 1", "reaped"]);
+}
+
+/// What a program writes under a `ganger` that is PID 1, until it says `reaped`.
+fn lines_as_pid_1(program: &str) -> Vec<String> {
     let nodes = std::env::var_os("GANGER_TEST_NODES").expect("the tests are run by `cargo xtask test`");
     let node = PathBuf::from(nodes).join("24/bin/node");
     let dir = tempfile::tempdir().unwrap();
-    let script = dir.path().join("orphan.js");
-    std::fs::write(&script, ORPHAN).unwrap();
+    let script = dir.path().join("app.js");
+    std::fs::write(&script, program).unwrap();
 
     let mut gang = Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
         .arg(env!("CARGO_BIN_EXE_ganger"))
         .args(["run", "-n", "1", "--runtime"])
         .args([&node, &script])
+        .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -67,5 +98,5 @@ fn as_pid_1_it_reaps_the_orphans_of_its_workers() {
     }
     gang.kill().unwrap();
     gang.wait().unwrap();
-    assert_eq!(seen, ["orphan of 1", "reaped"]);
+    seen
 }

@@ -487,7 +487,7 @@ impl Primary {
     /// A worker's process has ended. What it wrote before is still in its channel: that comes first.
     fn reap(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Ok(Some(exit)) = worker.process.try_wait() else { return };
+        let Ok(Some(exit)) = worker.process.bury() else { return };
         let _ = self.poller.get_ref().remove(&**worker.process.pidfd());
         worker.exit = Some(exit);
         // All that the dead process wrote is there already. What a descendant that inherited the channel

@@ -102,6 +102,16 @@ impl Process {
         self.lock().is_none()
     }
 
+    /// As [`Process::try_wait`]; what is left of its process group is killed before, unless it has ended well. Who ends
+    /// with code 0 knows what it leaves behind; the others had no time to think of it.
+    pub(crate) fn bury(&self) -> io::Result<Option<Exit>> {
+        // As long as it is a zombie, the group's number is nobody else's.
+        if self.leader && self.peek()?.is_some_and(|exit| exit != Exit::Code(0)) {
+            let _ = self.kill_group(KILL);
+        }
+        self.try_wait()
+    }
+
     /// Ends it at once and leaves nothing of it.
     pub(crate) fn end(&self) {
         // Who is dead already needs no signal, and who cannot be waited for has been reaped.

@@ -200,7 +200,7 @@ impl Primary {
     pub(super) fn reap_agent(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let info = agent.info;
-        let Ok(Some(exit)) = agent.process.try_wait() else { return };
+        let Ok(Some(exit)) = agent.process.bury() else { return };
         let _ = self.poller.get_ref().remove(&**agent.process.pidfd());
         let mut left = agent.link.as_ref().map_or(0, Link::unread);
         while let Some(link) = self.agent.as_mut().and_then(|agent| agent.link.as_mut()) {
