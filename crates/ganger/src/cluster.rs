@@ -51,7 +51,7 @@ pub use primary::{Primary, WorkerHandle};
 pub use running::Cluster;
 pub use worker::{Agent, NewWorker, Worker, worker};
 
-pub(crate) use worker::{Role, no_agent, take};
+pub(crate) use worker::{NewAgent, Role, no_agent, take};
 
 /// What workers are and how connections are shared out: Node's `cluster.settings`.
 #[derive(Clone, Debug)]

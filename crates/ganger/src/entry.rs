@@ -5,8 +5,8 @@ use std::{error, future::Future, io};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    cluster::{self, Agent, NewWorker, Primary, Role, Settings, Worker},
-    guard::Kept,
+    cluster::{self, Agent, NewAgent, NewWorker, Primary, Role, Settings, Worker},
+    guard::{Kept, failure_of},
     sys::fd,
 };
 
@@ -92,7 +92,7 @@ where
 {
     match cluster::take()? {
         Some(Role::Worker(role)) => run_worker(role, worker),
-        Some(Role::Agent(role)) => runtime()?.block_on(role.run(agent)),
+        Some(Role::Agent(role)) => run_agent(role, agent),
         None => run_primary(primary),
     }
 }
@@ -108,7 +108,7 @@ where
     A: Future<Output = Result>,
 {
     match cluster::take()? {
-        Some(Role::Agent(role)) => runtime()?.block_on(role.run(agent)),
+        Some(Role::Agent(role)) => run_agent(role, agent),
         _ => Err("this program is a gang's agent: start it with `ganger run --agent`".into()),
     }
 }
@@ -147,6 +147,16 @@ where
     W: Future<Output = Result>,
 {
     run_worker(cluster::worker()?, worker)
+}
+
+fn run_agent<A: Future<Output = Result>>(role: NewAgent, agent: impl FnOnce(Agent) -> A) -> Result {
+    runtime()?.block_on(role.run(|this| async move {
+        let result = agent(this.clone()).await;
+        if let Err(error) = &result {
+            this.fail(&failure_of(error));
+        }
+        result
+    }))
 }
 
 fn run_worker<W: Future<Output = Result>>(role: NewWorker, worker: impl FnOnce(Worker) -> W) -> Result {

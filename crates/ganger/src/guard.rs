@@ -31,7 +31,7 @@ pub use cause::describe;
 pub use ganger_proto::guard::{
     AgentNotice, Cause, Config, Illness, Limit, Notice, Panic, Sign, Then, Unfit, Verdict, Why,
 };
-pub(crate) use graceful::Kept;
+pub(crate) use graceful::{Kept, failure_of};
 pub use graceful::{graceful, graceful_within};
 pub use output::{Output, Source};
 pub use report::DeathReport;

@@ -287,9 +287,7 @@ fn explained(cause: &Cause, last_words: &[String]) -> String {
 /// What else of a death a person wants to know at once: how its memory grew, where it hung.
 fn known(death: &DeathReport) -> Option<String> {
     match death.cause {
-        Cause::OutOfMemory { .. } | Cause::MemoryLimit { .. } => {
-            death.memory_in_words().map(|memory| format!("its memory: {memory}"))
-        }
+        Cause::OutOfMemory { .. } => death.memory_in_words().map(|memory| format!("its memory: {memory}")),
         Cause::Unresponsive { .. } | Cause::StartTimeout { .. } => {
             death.evidence.as_ref().map(|evidence| format!("when it was killed it was {evidence}"))
         }
@@ -472,8 +470,6 @@ mod tests {
             &["a remark"],
             "out of memory: killed by the kernel (64 MB are all there is for its cgroup)",
         );
-        let (limit, used) = (64 << 20, 70 << 20);
-        check_cause(Cause::MemoryLimit { limit, used }, &[], "it used 70 MB of memory, and may use 64 MB");
         let after = Duration::from_secs(2);
         check_cause(Cause::Unresponsive { after }, &[], "it answered nothing for 2.0 s: killed");
         check_cause(

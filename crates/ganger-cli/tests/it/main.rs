@@ -4,6 +4,7 @@
 mod abuse;
 mod agent;
 mod axum;
+mod causes;
 mod config;
 mod failing;
 mod golden;

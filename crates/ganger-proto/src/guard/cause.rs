@@ -36,13 +36,6 @@ pub enum Cause {
         /// The cgroup's limit in bytes, if it has one; otherwise the machine's memory was used up.
         limit: Option<u64>,
     },
-    /// It used more memory than it was allowed, by us: killed, or replaced before.
-    MemoryLimit {
-        /// What it was allowed, in bytes.
-        limit: u64,
-        /// What it used, in bytes.
-        used: u64,
-    },
     /// It answered nothing for so long, and was killed.
     Unresponsive {
         /// How long.
@@ -63,6 +56,13 @@ pub enum Cause {
     Unfit(Box<Unfit>),
     /// We had signalled it, whatever it then ended with.
     Asked,
+}
+
+impl Cause {
+    /// Whether a worker that was asked to leave has done so, with whatever code.
+    pub(super) fn is_as_asked(&self) -> bool {
+        matches!(self, Self::Asked | Self::Left | Self::Unfit(_) | Self::Exit(Exit::Code(_)))
+    }
 }
 
 /// What was done to a process by signals, as far as it is known.

@@ -85,7 +85,8 @@ impl Guard {
             }
             return self.finish_if_empty(now);
         }
-        if ward.dismissed {
+        // Who crashes on its way out may have had connections, which nobody asked it to lose.
+        if ward.dismissed && cause.is_as_asked() {
             return self.notice(Notice::Left { worker, slot, age });
         }
         if is_heir {

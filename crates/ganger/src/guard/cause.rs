@@ -12,9 +12,6 @@ pub fn describe(cause: &Cause) -> String {
             format!("out of memory: killed by the kernel ({} are all there is for its cgroup)", bytes(*limit))
         }
         Cause::OutOfMemory { limit: None } => "out of memory: killed by the kernel".into(),
-        Cause::MemoryLimit { limit, used } => {
-            format!("it used {} of memory, and may use {}", bytes(*used), bytes(*limit))
-        }
         Cause::Unresponsive { after } => {
             format!("it answered nothing for {:.1} s: killed", after.as_secs_f64())
         }
@@ -41,12 +38,12 @@ pub(super) fn kind(cause: &Cause) -> &'static str {
         Cause::Exit(proto::Exit::Code(_)) => "exit",
         Cause::Exit(proto::Exit::Signal { .. }) => "signal",
         Cause::OutOfMemory { .. } => "out-of-memory",
-        Cause::MemoryLimit { .. } => "memory-limit",
         Cause::Unresponsive { .. } => "unresponsive",
         Cause::StartTimeout { .. } => "start-timeout",
         Cause::Panicked(_) => "panic",
         Cause::Condemned(_) => "misbehaviour",
         Cause::Left => "left",
+        Cause::Unfit(_) => "unfit",
         Cause::Asked => "asked",
         _ => "unknown",
     }
@@ -99,10 +96,6 @@ mod tests {
             "out of memory: killed by the kernel (512 MB are all there is for its cgroup)",
         );
         check(Cause::OutOfMemory { limit: None }, "out of memory: killed by the kernel");
-        check(
-            Cause::MemoryLimit { limit: 300 << 20, used: 310 << 20 },
-            "it used 310 MB of memory, and may use 300 MB",
-        );
         let after = Duration::from_millis(2500);
         check(Cause::Unresponsive { after }, "it answered nothing for 2.5 s: killed");
         check(

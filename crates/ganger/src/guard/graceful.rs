@@ -93,7 +93,7 @@ impl Kept {
         match poll_fn(poll).await {
             Ok(result) => {
                 if let Err(error) = &result {
-                    worker.fail(&Panic::new(&in_full(error), None, None));
+                    worker.fail(&failure_of(error));
                 }
                 // The function has finished well, but not the worker as a whole.
                 match worker.finish().await {
@@ -133,6 +133,11 @@ impl fmt::Display for Failed {
 }
 
 impl error::Error for Failed {}
+
+/// What is told of an error that a program's own function returned.
+pub(crate) fn failure_of(error: &Error) -> Panic {
+    Panic::new(&in_full(error), None, None)
+}
 
 /// An error with those that led to it.
 fn in_full(error: &Error) -> String {

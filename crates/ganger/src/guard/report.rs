@@ -26,7 +26,7 @@ use crate::{process::Exit, sys::evidence::Evidence};
 /// | `worker`, `slot` or `agent` | who |
 /// | `pid` | its process |
 /// | `age` | how long it lived, in seconds |
-/// | `cause`, `kind` | why it ended: in words, and as one of `exit`, `signal`, `out-of-memory`, `memory-limit`, `unresponsive`, `start-timeout`, `panic`, `misbehaviour`, `left`, `asked` |
+/// | `cause`, `kind` | why it ended: in words, and as one of `exit`, `signal`, `out-of-memory`, `unresponsive`, `start-timeout`, `panic`, `misbehaviour`, `left`, `unfit`, `asked` |
 /// | `exit_code` or `signal`, `core_dumped` | how it ended |
 /// | `panic` | `message`, `place`, `backtrace` |
 /// | `connections` | `under_way`: handed to it and not answered for; `open`: taken and not closed |

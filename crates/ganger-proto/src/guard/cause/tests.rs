@@ -192,6 +192,33 @@ fn who_panics_after_it_was_asked_to_leave_says_why_it_ended() {
 }
 
 #[test]
+fn a_crash_on_the_way_out_of_a_reload_is_told() {
+    let ends = |exit, panicked: bool| {
+        let mut gang = Gang::new();
+        gang.hear(Input::Reload);
+        gang.hear(Input::Online(WorkerId(2)));
+        gang.hear(Input::Sign(WorkerId(2), Sign::Listening));
+        assert!(gang.done.contains(&Action::Hint(ONE)));
+        if panicked {
+            gang.hear(Input::Panicked(ONE, panic(None)));
+        }
+        gang.hear(Input::Disconnected(ONE));
+        gang.hear(Input::Exited(ONE, exit));
+        let of_one = gang.notices.iter().rev().find_map(|notice| match notice {
+            Notice::Left { worker: ONE, .. } => Some(None),
+            Notice::Died { worker: ONE, cause, .. } => Some(Some(cause.clone())),
+            _ => None,
+        });
+        assert_eq!(gang.last, 2, "it was replaced before");
+        of_one.unwrap()
+    };
+    // How it ends by itself is its own affair.
+    assert_eq!(ends(Exit::Code(7), false), None);
+    assert_eq!(ends(KILLED, false), Some(Cause::Exit(KILLED)));
+    assert_eq!(ends(Exit::Code(1), true), Some(Cause::Panicked(panic(None))));
+}
+
+#[test]
 fn nobody_knows_a_stranger() {
     let mut gang = Gang::new();
     gang.hear(Input::Panicked(WorkerId(7), panic(None)));

@@ -5,6 +5,7 @@ use std::{future::Future, io};
 use ganger_proto::{
     AgentId,
     messenger::{Outgoing, To},
+    node::Panic,
 };
 use serde::Serialize;
 
@@ -65,6 +66,11 @@ impl Agent {
             message = self.member.recv() => message,
             () = self.stopping() => None,
         }
+    }
+
+    /// Its function has failed: the primary is told.
+    pub(crate) fn fail(&self, panic: &Panic) {
+        self.member.fail(panic);
     }
 
     /// Resolves when the agent should finish what it has and end: the workers have gone, or another agent is to come; or
