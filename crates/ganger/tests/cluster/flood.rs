@@ -39,7 +39,9 @@ async fn flood() {
         } else {
           process.send('quiet', () => process.on('message', () => process.exit(8)));
         }";
-    let settings = directory.workers(NODE, Policy::RoundRobin, script);
+    let mut settings = directory.workers(NODE, Policy::RoundRobin, script);
+    // All that comes is counted.
+    settings.hints = false;
     let (cluster, mut events) = Primary::new(settings).unwrap().spawn();
     let [loud, quiet] = [cluster.fork().await.unwrap(), cluster.fork().await.unwrap()];
     // Nobody reads a word of it. What is so is known all the same.
