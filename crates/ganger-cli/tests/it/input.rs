@@ -24,7 +24,7 @@ fn options_that_make_no_sense() {
     refused(empty(), "run", "name a PROGRAM (ganger run app.js), or write a ganger.toml here or above");
     refused(empty(), "run -n 0 x", "at least one, or auto");
     refused(empty(), "run --bogus x", "unexpected argument '--bogus'");
-    refused(empty(), "run --schedule sticky x", "not in this version");
+    refused(empty(), "run --schedule sticky=path:x x", "rr, least-conn, sticky");
     refused(empty(), "run --stop-timeout 1h x", "a duration is a number with s, ms or m");
     refused(empty(), "rum x", "unrecognized subcommand 'rum'");
 }
