@@ -77,6 +77,8 @@ struct Worker<C> {
     exited_after_disconnect: Option<bool>,
     channel_open: bool,
     reaped: bool,
+    /// Whether it ever refused a connection.
+    has_refused: bool,
     /// Connections handed over and not answered for, oldest first.
     under_way: VecDeque<HandOff<C>>,
     /// Connections that it has taken and not closed, where the policy asks.
@@ -165,6 +167,7 @@ impl<C> Primary<C> {
             exited_after_disconnect: None,
             channel_open: channel,
             reaped: false,
+            has_refused: false,
             under_way: VecDeque::new(),
             open: Open::default(),
             report: None,
@@ -422,6 +425,9 @@ impl<C> Primary<C> {
 
     fn refused(&mut self, now: Time, id: WorkerId, mut hand_off: HandOff<C>, connection: C) {
         hand_off.refused_by.push(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.has_refused = true;
+        }
         match self.listeners.get_mut(&hand_off.listener) {
             Some(listener) => {
                 let HandOff { peer, refused_by, .. } = hand_off;

@@ -51,7 +51,10 @@ impl<C> Primary<C> {
         } else {
             listener.pending.push_back(waiting);
         }
-        self.dispatch(now, id);
+        // Who waits for one worker does not go sooner because somebody else has come, unless that makes too many.
+        let settled = !first && !listener.schedule.is_uniform() && !listener.is_pressed();
+        let passed_over = if settled { listener.pending.len() - 1 } else { 0 };
+        self.dispatch_behind(now, id, passed_over);
     }
 
     pub(super) fn dispatch_all(&mut self, now: Time) {
@@ -66,12 +69,15 @@ impl<C> Primary<C> {
 
     /// Hands out what waits at a listener, as far as workers have room.
     pub(super) fn dispatch(&mut self, now: Time, id: SocketId) {
-        // What only some may have must not hold up what is behind it.
-        let mut passed_over = 0;
+        self.dispatch_behind(now, id, 0);
+    }
+
+    /// The same, without those that wait at the front: what only some may have must not hold up what is behind it.
+    fn dispatch_behind(&mut self, now: Time, id: SocketId, mut passed_over: usize) {
         loop {
             let Some(listener) = self.listeners.get_mut(&id) else { return };
             let pressed = listener.is_pressed();
-            let Some(waiting) = listener.pending.remove(passed_over) else { break };
+            let Some(waiting) = listener.pending.get(passed_over) else { break };
             let workers = &self.workers;
             let stalled = |worker: WorkerId| {
                 let oldest = workers.get(&worker).and_then(|worker| worker.under_way.front());
@@ -83,21 +89,23 @@ impl<C> Primary<C> {
                 stalled: &stalled,
                 pressed,
             };
-            if let Some(worker) = listener.schedule.pick(&wanted) {
-                self.hand_over(now, worker, id, waiting);
-            } else if listener.holders.is_empty() && listener.is_closing() {
-                self.orphan(waiting.connection);
-            } else if !listener.holders.is_empty()
-                && listener.holders.keys().all(|holder| waiting.refused_by.contains(holder))
-            {
-                listener.parked.push_back(Parked { until: now + REFUSED_FOR, waiting });
-            } else {
-                let nobody_has_room = waiting.refused_by.is_empty() && listener.schedule.is_uniform();
-                listener.pending.insert(passed_over, waiting);
-                if nobody_has_room {
+            let picked = listener.schedule.pick(&wanted);
+            let lost = listener.holders.is_empty() && listener.is_closing();
+            let refused = !listener.holders.is_empty()
+                && listener.holders.keys().all(|holder| waiting.refused_by.contains(holder));
+            if picked.is_none() && !lost && !refused {
+                // Nobody has room.
+                if waiting.refused_by.is_empty() && listener.schedule.is_uniform() {
                     break;
                 }
                 passed_over += 1;
+                continue;
+            }
+            let Some(waiting) = listener.pending.remove(passed_over) else { break };
+            match picked {
+                Some(worker) => self.hand_over(now, worker, id, waiting),
+                None if lost => self.orphan(waiting.connection),
+                None => listener.parked.push_back(Parked { until: now + REFUSED_FOR, waiting }),
             }
         }
         self.settle(now, id);

@@ -193,9 +193,11 @@ impl<C> Primary<C> {
             .filter(|socket| socket.is_of(load.slot))
             .for_each(|socket| socket.retired = None);
         // What it refused before it closed the socket it may get now.
-        let under_way = self.workers.values_mut().flat_map(|worker| &mut worker.under_way);
-        for hand_off in under_way.filter(|hand_off| hand_off.listener == id) {
-            hand_off.refused_by.retain(|by| *by != worker_id);
+        if worker.has_refused {
+            let under_way = self.workers.values_mut().flat_map(|worker| &mut worker.under_way);
+            for hand_off in under_way.filter(|hand_off| hand_off.listener == id) {
+                hand_off.refused_by.retain(|by| *by != worker_id);
+            }
         }
         let act = Act::QueryReply {
             ack,

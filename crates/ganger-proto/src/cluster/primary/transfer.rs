@@ -28,7 +28,8 @@ impl<C> Primary<C> {
             let Worker {
                 slot, generation, state, capabilities, draining, exited_after_disconnect, open, ..
             } = old;
-            let (channel_open, reaped, report) = (old.channel_open, old.reaped, old.report);
+            let (channel_open, reaped, has_refused) = (old.channel_open, old.reaped, old.has_refused);
+            let report = old.report;
             (
                 id,
                 Worker {
@@ -40,6 +41,7 @@ impl<C> Primary<C> {
                     exited_after_disconnect,
                     channel_open,
                     reaped,
+                    has_refused,
                     under_way,
                     open,
                     report,

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{Client, Load, RoundRobin, Schedule, Wanted};
 use crate::{Slot, WorkerId};
 
-/// Rendezvous hashing over the slots: a client's slot is the one with which it has the highest score, so that a slot which
-/// goes takes only its own clients with it, and they come back with it. A client waits for its worker, unless that one
-/// refused it, or [`Wanted::pressed`] says that too many wait: then it goes to the slot with the next score. Who is nobody in
-/// particular goes in turn.
+/// So many gaps a client jumps over before all slots are looked at.
+const JUMPS: u64 = 16;
+
+/// Consistent hashing over the slots: a slot that goes takes only its own clients with it, and they come back with it. A
+/// client waits for its worker, unless that one refused it, or [`Wanted::pressed`] says that too many wait: then it goes to
+/// the slot that is its next. Who is nobody in particular goes in turn.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sticky {
     /// Who fills a slot: its newest worker is the last one.
@@ -56,9 +58,7 @@ impl Schedule for Sticky {
                 None => mix(u64::from(slot.0)),
             },
         };
-        let workers =
-            self.slots.keys().filter_map(|slot| Some((score(key, *slot), self.worker_of(*slot, wanted)?)));
-        let (_, worker) = workers.max_by_key(|(score, _)| *score)?;
+        let worker = self.by_jumps(key, wanted).or_else(|| self.by_scores(key, wanted))?;
         self.if_free(worker, wanted)
     }
 
@@ -68,6 +68,20 @@ impl Schedule for Sticky {
 }
 
 impl Sticky {
+    /// Where its jumps lead it: what a policy for a thousand workers costs must not grow with them.
+    fn by_jumps(&self, key: u64, wanted: &Wanted<'_>) -> Option<WorkerId> {
+        let (Slot(last), _) = self.slots.last_key_value()?;
+        let slots = last.saturating_add(1);
+        (0..JUMPS).find_map(|nth| self.worker_of(Slot(jump(mix(key ^ mix(nth)), slots)), wanted))
+    }
+
+    /// Where its score is the highest (rendezvous hashing): for the few that find only gaps.
+    fn by_scores(&self, key: u64, wanted: &Wanted<'_>) -> Option<WorkerId> {
+        let workers =
+            self.slots.keys().filter_map(|slot| Some((score(key, *slot), self.worker_of(*slot, wanted)?)));
+        workers.max_by_key(|(score, _)| *score).map(|(_, worker)| worker)
+    }
+
     /// The slot's newest worker that may have it at all, now or later.
     fn worker_of(&self, slot: Slot, wanted: &Wanted<'_>) -> Option<WorkerId> {
         let newest = self.slots.get(&slot)?.last()?;
@@ -79,6 +93,18 @@ impl Sticky {
         let has_room = self.loads.get(&worker).is_some_and(Load::has_room);
         (has_room && wanted.may_go_to(worker)).then_some(worker)
     }
+}
+
+/// One of so many slots: "A Fast, Minimal Memory, Consistent Hash Algorithm", by Lamping and Veach. With one slot more a client
+/// either stays or goes to the new one.
+fn jump(mut key: u64, slots: u32) -> u32 {
+    let (mut slot, mut next) = (0, 0_u64);
+    while next < u64::from(slots) {
+        slot = next as u32;
+        key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        next = ((f64::from(slot) + 1.0) * ((1_u64 << 31) as f64 / ((key >> 33) + 1) as f64)) as u64;
+    }
+    slot
 }
 
 fn score(key: u64, slot: Slot) -> u64 {
