@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Guard, Notice, Phase, Then, agent::AgentInput, notice::Unfit, succession::Why};
+use super::{Action, Guard, Notice, Phase, Then, agent::AgentInput, notice::Unfit, succession::Why};
 use crate::{Slot, Time, WorkerId};
 
 /// A reload that is under way.
@@ -129,9 +129,19 @@ impl Guard {
                 continue;
             }
             self.slots[slot.0 as usize].succession = None;
-            if let Some(heir) = heir {
-                self.dismiss(now, heir, self.config.drain_timeout);
+            match heir {
+                Some(heir) => self.dismiss(now, heir, self.config.drain_timeout),
+                None => self.cancel_start(slot),
             }
+        }
+    }
+
+    /// What was decided and not done yet is not done any more.
+    fn cancel_start(&mut self, slot: Slot) {
+        let wanted = self.actions.len();
+        self.actions.retain(|action| !matches!(action, Action::Start(other, _) if *other == slot));
+        if self.actions.len() < wanted {
+            self.slots[slot.0 as usize].starting = false;
         }
     }
 

@@ -79,6 +79,25 @@ fn a_program_that_is_broken_touches_nobody() {
 }
 
 #[test]
+fn of_a_batch_nobody_more_is_started_when_the_first_cannot_be() {
+    let mut gang = Gang::new(Config { workers: 4, batch: 4, ..Config::default() });
+    (1..=4).for_each(|id| gang.listens(id));
+    gang.clear();
+    gang.guard.handle(gang.now, Input::Reload);
+    let started = std::iter::from_fn(|| gang.guard.poll_action()).find_map(|action| match action {
+        Action::Start(slot, _) => Some(slot),
+        _ => None,
+    });
+    let failed = Input::StartFailed { slot: started.unwrap(), error: "no memory".into() };
+    gang.hear(failed);
+    assert_eq!(gang.starts(), 0);
+    assert!(matches!(unfit(&gang), Some(Unfit::NotStarted(_))));
+    // Every slot can be reloaded again.
+    reload(&mut gang);
+    assert_eq!(gang.starts(), 4);
+}
+
+#[test]
 fn what_the_old_one_opened_the_new_one_has_to_open() {
     let mut gang = Gang::of(1);
     opens(&mut gang, 1, ":8000");
