@@ -234,13 +234,27 @@ impl<C> Listener<C> {
         self.revive();
     }
 
-    /// Takes a worker out, whether it closed the address itself or is gone.
-    pub(super) fn leave(&mut self, now: Time, worker: WorkerId, closed_it: bool) {
+    /// Hands nothing more to a worker; what it has itself it keeps.
+    pub(super) fn withdraw(&mut self, now: Time, worker: WorkerId) {
+        if self.hands_over {
+            self.leave(now, worker, false);
+        } else {
+            self.ask_no_more(worker);
+            self.schedule.removed(worker);
+        }
+    }
+
+    fn ask_no_more(&mut self, worker: WorkerId) {
         for socket in &mut self.sockets {
             if let State::Binding { asked } = &mut socket.state {
                 asked.retain(|(asker, _)| *asker != worker);
             }
         }
+    }
+
+    /// Takes a worker out, whether it closed the address itself or is gone.
+    pub(super) fn leave(&mut self, now: Time, worker: WorkerId, closed_it: bool) {
+        self.ask_no_more(worker);
         if let Some(Load { slot, .. }) = self.holders.remove(&worker) {
             self.schedule.removed(worker);
             self.vacate(now, slot);
@@ -262,12 +276,16 @@ impl<C> Listener<C> {
     }
 
     /// A slot is to get nothing for now, or again.
-    pub(super) fn pause(&mut self, slot: Slot, paused: bool) {
+    pub(super) fn pause(&mut self, slot: Slot, paused: bool, stays: impl Fn(WorkerId) -> bool) {
         for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(slot)) {
             socket.paused = paused;
         }
         for (worker, load) in self.holders.iter().filter(|(_, load)| load.slot == slot) {
-            if paused { self.schedule.removed(*worker) } else { self.schedule.added(*worker, *load) }
+            if paused {
+                self.schedule.removed(*worker);
+            } else if stays(*worker) {
+                self.schedule.added(*worker, *load);
+            }
         }
     }
 

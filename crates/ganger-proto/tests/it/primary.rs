@@ -543,6 +543,26 @@ fn who_is_withdrawn_gets_nothing_more_and_may_be_asked_to_leave_then() {
 }
 
 #[test]
+fn who_is_withdrawn_gets_nothing_from_a_dead_slot_either() {
+    let mut bench = Bench::with(Policy::ReusePort);
+    let (old, dead, other) = (bench.worker_in(0), bench.worker_in(1), bench.worker_in(2));
+    bench.die(dead);
+    bench.pass(Duration::from_millis(100));
+    bench.primary.withdraw(bench.now, old);
+    // A slot that is paused and goes on takes nobody back.
+    bench.primary.pause_slot(bench.now, Slot(0), true);
+    bench.primary.pause_slot(bench.now, Slot(0), false);
+    bench.perform();
+    bench.accept(2, 1);
+    bench.accept(2, 2);
+    assert_eq!(
+        (bench.way_of(1), bench.way_of(2)),
+        (vec![other], vec![]),
+        "it waits for the one that is left"
+    );
+}
+
+#[test]
 fn a_question_is_answered_and_its_connection_is_nobodys() {
     let mut bench = Bench::new();
     let worker = bench.worker_in(0);

@@ -13,9 +13,7 @@ impl<C> Primary<C> {
     pub fn withdraw(&mut self, now: Time, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.draining = true;
-        for listener in self.listeners.values_mut().filter(|listener| listener.hands_over) {
-            listener.leave(now, id, false);
-        }
+        self.listeners.values_mut().for_each(|listener| listener.withdraw(now, id));
         self.dispatch_all(now);
     }
 

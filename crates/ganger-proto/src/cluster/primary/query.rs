@@ -184,7 +184,7 @@ impl<C> Primary<C> {
         let tell_closes = self.policy == Policy::LeastConn && worker.capabilities.tells_closes;
         listener.join(worker_id, load);
         if self.paused.contains(&load.slot) {
-            listener.pause(load.slot, true);
+            listener.pause(load.slot, true, |_| true);
         }
         // The slot is filled again.
         listener

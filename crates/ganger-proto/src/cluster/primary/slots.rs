@@ -1,7 +1,7 @@
 //! Slots that are not to be filled again, and those that get nothing for a while.
 
 use super::Primary;
-use crate::{Slot, Time, cluster::listener::Socket};
+use crate::{Slot, Time, WorkerId, cluster::listener::Socket};
 
 impl<C> Primary<C> {
     /// The slot is not to be filled again. Where it has sockets of its own, new connections are led past them from now
@@ -30,7 +30,9 @@ impl<C> Primary<C> {
         } else {
             self.paused.remove(&slot)
         };
-        self.listeners.values_mut().for_each(|listener| listener.pause(slot, paused));
+        let workers = &self.workers;
+        let stays = |worker: WorkerId| workers.get(&worker).is_some_and(|worker| !worker.draining);
+        self.listeners.values_mut().for_each(|listener| listener.pause(slot, paused, stays));
         self.dispatch_all(now);
     }
 }
