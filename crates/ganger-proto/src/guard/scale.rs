@@ -31,6 +31,10 @@ impl Guard {
             for worker in place.occupant.into_iter().chain(heir) {
                 self.dismiss(now, worker, self.config.drain_timeout);
             }
+            // Should there be such a slot again, it begins as any other.
+            if place.paused {
+                self.actions.push_back(Action::Pause(Slot(slot), false));
+            }
         }
         self.complete_if_ready(now);
     }

@@ -51,3 +51,16 @@ fn a_slot_may_pause_whoever_fills_it() {
     gang.hear(Input::Pause(Slot(1), false));
     assert_eq!(gang.done.last(), Some(&Action::Pause(Slot(1), false)));
 }
+
+#[test]
+fn a_slot_that_comes_again_is_not_paused_any_more() {
+    let mut gang = Gang::ready(2);
+    gang.hear(Input::Pause(Slot(1), true));
+    gang.clear();
+    gang.hear(Input::Scale(1));
+    assert_eq!(gang.done.last(), Some(&Action::Pause(Slot(1), false)));
+    gang.hear(Input::Scale(2));
+    gang.clear();
+    gang.hear(Input::Pause(Slot(1), true));
+    assert_eq!(gang.done, [Action::Pause(Slot(1), true)]);
+}
