@@ -41,6 +41,9 @@ impl Guard {
 
     /// A slot gets no connections any more, or again.
     pub(super) fn handle_pause(&mut self, slot: Slot, paused: bool) {
+        if self.is_ending() {
+            return;
+        }
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         if std::mem::replace(&mut place.paused, paused) != paused {
             self.actions.push_back(Action::Pause(slot, paused));

@@ -64,3 +64,12 @@ fn a_slot_that_comes_again_is_not_paused_any_more() {
     gang.hear(Input::Pause(Slot(1), true));
     assert_eq!(gang.done, [Action::Pause(Slot(1), true)]);
 }
+
+#[test]
+fn in_a_gang_that_ends_no_slot_is_paused() {
+    let mut gang = Gang::ready(1);
+    gang.hear(Input::Kill);
+    gang.hear(Input::Exited(WorkerId(1), Exit::Signal { signal: 9, core_dumped: false }));
+    gang.hear(Input::Pause(Slot(0), true));
+    assert_eq!(gang.done.last(), Some(&Action::End(Verdict::Stopped)));
+}
