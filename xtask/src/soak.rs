@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 
 use crate::workspace::{cargo, root, run, step, target};
 
-/// Steps of the cluster's simulation; the test command does a million.
+/// Steps of each of the two simulations, of the cluster and of the gang; the test command does a million in all.
 const SIMULATION_STEPS: &str = "10000000";
 /// How long each fuzz target is run, in seconds; the test command runs its corpus.
 const FUZZING: u32 = 900;
 
 /// Runs the long forms.
 pub fn soak() -> Result<()> {
-    step("simulation of the cluster", || {
+    step("simulations of the cluster and of the gang", || {
         run(cargo(["test", "--release", "-p", "ganger-proto", "--test", "sim"])
             .env("GANGER_SIM_STEPS", SIMULATION_STEPS))
     })?;

@@ -9,12 +9,13 @@ const KEPT: usize = 50;
 #[derive(Debug)]
 pub(crate) struct Log {
     seed: u64,
+    test: &'static str,
     last: VecDeque<(u64, Time, &'static str, WorkerId, u32)>,
 }
 
 impl Log {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, last: VecDeque::with_capacity(KEPT) }
+    pub(crate) fn new(seed: u64, test: &'static str) -> Self {
+        Self { seed, test, last: VecDeque::with_capacity(KEPT) }
     }
 
     pub(crate) fn note(&mut self, step: u64, now: Time, what: &'static str, worker: WorkerId, number: u32) {
@@ -34,7 +35,8 @@ impl Drop for Log {
                     now.since_zero().as_millis()
                 );
             }
-            eprintln!("again: GANGER_SIM_SEED={} cargo test -p ganger-proto --test sim", self.seed);
+            let Self { seed, test, .. } = self;
+            eprintln!("again: GANGER_SIM_SEED={seed} cargo test -p ganger-proto --test sim {test}");
         }
     }
 }

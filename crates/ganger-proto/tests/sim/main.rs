@@ -1,62 +1,55 @@
-//! The cluster's primary and its sessions in a simulated world: a virtual clock, a kernel, workers with a
-//! temper, and faults drawn from a seed. After every step each connection is in exactly one place.
+//! The machines in simulated worlds, with a virtual clock and faults drawn from a seed. After every step each connection
+//! is in exactly one place.
 //!
-//! `GANGER_SIM_STEPS` sets how many steps are run in all, `GANGER_SIM_SEED` runs one seed again.
+//! `cluster` is the primary with its sessions, byte by byte, and few workers; `gang` is the guard that drives the primary,
+//! message by message, and up to thousands of workers.
+//!
+//! `GANGER_SIM_STEPS` sets how many steps each of the two makes in all, `GANGER_SIM_SEED` runs one seed again.
 
-mod checks;
+mod calendar;
 mod clients;
-mod driver;
+mod cluster;
 mod gang;
 mod log;
+mod policies;
 mod random;
 #[path = "../it/stream.rs"]
 mod stream;
-mod temper;
-mod worker;
-mod world;
 
-use world::World;
-
-/// The steps of one seed before its faults end.
-const STEPS_OF_A_SEED: u64 = 4000;
+/// With the same number in the other simulation, a million in the test command.
+const STEPS: u64 = 500_000;
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")))
 }
 
-/// Runs one seed to its end and says how many steps that took.
-fn run(seed: u64) -> u64 {
-    let mut world = World::new(seed);
-    for step in 1..=STEPS_OF_A_SEED {
-        world.step();
-        if step % 1000 == 0 {
-            world.check();
-        }
-    }
-    world.calm_down();
-    // One in three is stopped in the middle of its work.
-    if !seed.is_multiple_of(3) {
-        world.settle();
-        world.check_rest();
-    }
-    world.stop();
-    world.settle();
-    world.check_empty();
-    world.around.step
-}
-
-#[test]
-fn every_connection_is_in_one_place() {
+/// Runs seed after seed until there are enough steps.
+fn run_seeds(run: fn(u64) -> u64) {
     if let Some(seed) = number("GANGER_SIM_SEED") {
         run(seed);
         return;
     }
-    let wanted = number("GANGER_SIM_STEPS").unwrap_or(1_000_000);
+    let wanted = number("GANGER_SIM_STEPS").unwrap_or(STEPS);
     let (mut seed, mut steps) = (0, 0);
     while steps < wanted {
         steps += run(seed);
         seed += 1;
     }
     println!("{steps} steps, {seed} seeds");
+}
+
+#[test]
+fn every_connection_is_in_one_place() {
+    run_seeds(cluster::run);
+}
+
+#[test]
+fn a_gang_comes_back_to_its_size() {
+    run_seeds(gang::run);
+}
+
+#[test]
+fn how_the_policies_compare() {
+    policies::compare();
 }

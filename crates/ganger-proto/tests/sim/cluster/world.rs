@@ -11,12 +11,11 @@ use ganger_proto::{
     session::{self, Limits},
 };
 
+use super::{gang::Gang, worker::Worker};
 use crate::{
     clients::{Clients, Connection, Handle, Place},
-    gang::Gang,
     log::Log,
     random::Random,
-    worker::Worker,
 };
 
 const EADDRINUSE: i32 = 98;
@@ -118,7 +117,7 @@ impl World {
                 trouble,
                 stingy,
                 calm: false,
-                log: Log::new(seed),
+                log: Log::new(seed, "every_connection_is_in_one_place"),
             },
             primary: Primary::new(policy),
             processes: Vec::new(),

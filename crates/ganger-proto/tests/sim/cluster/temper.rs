@@ -5,7 +5,8 @@ use ganger_proto::{
     node::{self, Act, AddressType, Query},
 };
 
-use crate::{random::Random, worker::Worker, world::Surroundings};
+use super::{worker::Worker, world::Surroundings};
+use crate::random::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -7,11 +7,11 @@ use ganger_proto::{
     session::{Attachment, Order, SendErrorReason},
 };
 
-use crate::{
-    clients::{Connection, Handle, Place},
+use super::{
     temper::Kind,
     world::{Process, World},
 };
+use crate::clients::{Connection, Handle, Place};
 
 impl World {
     /// Something happened; the machine decides, the driver performs.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ganger_proto::{SocketId, cluster::ListenerSnapshot};
 
-use crate::{clients::Place, world::World};
+use super::world::World;
+use crate::clients::Place;
 
 impl World {
     /// Everything is where the book says that it is.
@@ -69,7 +70,7 @@ impl World {
         self.around.clients.check_ends();
         if self.around.trouble == 0 {
             // Whatever was forked, scaled and replaced: without a fault nobody is turned away.
-            self.around.clients.check_all_served();
+            self.around.clients.check_all_served(0);
         }
     }
 

@@ -7,11 +7,13 @@ use ganger_proto::{
     node::{self, Act, ClusterMessage, Line, Query, Target},
 };
 
+use super::{
+    temper::{Kind, Temper},
+    world::Surroundings,
+};
 use crate::{
     clients::{Connection, Handle},
     stream::Stream,
-    temper::{Kind, Temper},
-    world::Surroundings,
 };
 
 #[derive(Debug)]

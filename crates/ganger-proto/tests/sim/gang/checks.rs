@@ -1,0 +1,154 @@
+//! What has to hold whenever one looks, and at the end.
+
+use std::collections::BTreeMap;
+
+use ganger_proto::{
+    Slot, Time, WorkerId,
+    cluster::WorkerState,
+    guard::{Input, Verdict},
+};
+
+use super::world::World;
+use crate::clients::Place;
+
+/// When a gang began to end: when, how many were ready, and whether any had ever been.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    at: Time,
+    ready: usize,
+    was_ready: bool,
+}
+
+impl World {
+    /// Everything is where the book says that it is, and both machines say the same as the book.
+    pub(crate) fn check(&self) {
+        let snapshot = self.primary.snapshot();
+        let under_way: usize = snapshot.workers.iter().map(|worker| worker.under_way).sum();
+        let waiting: usize = snapshot.listeners.iter().map(|listener| listener.waiting).sum();
+        let clients = &self.around.clients;
+        let ours = clients.count(|place| matches!(place, Place::Primary | Place::Session(_)));
+        assert_eq!(
+            under_way + waiting,
+            ours + self.peeking.len(),
+            "the primary does not have what it was given"
+        );
+        let with_driver = self.examining.len() + self.peeking.len();
+        assert_eq!(clients.count(|place| place == Place::Driver), with_driver);
+        assert_eq!(clients.count(|place| matches!(place, Place::Kernel(_))), self.around.kernel.waiting());
+        let counters = snapshot.counters;
+        let gone = counters.served + counters.refused + counters.broken + counters.orphaned;
+        assert_eq!(counters.accepted, gone + (ours + with_driver) as u64, "{counters:?}");
+
+        let mut copies: BTreeMap<u32, WorkerId> = clients.copies().collect();
+        for worker in self.workers.values() {
+            for number in worker.copies() {
+                assert_eq!(copies.remove(&number), Some(worker.id), "connection {number} is copied");
+            }
+        }
+        assert!(copies.is_empty(), "copies that nobody has: {copies:?}");
+
+        let dispatched = snapshot.workers.iter().filter(|worker| !worker.draining);
+        let mut dispatched: Vec<(Slot, WorkerId)> =
+            dispatched.map(|worker| (worker.slot, worker.id)).collect();
+        dispatched.sort_unstable();
+        let book: Vec<(Slot, WorkerId)> = self.seats.dispatched().collect();
+        assert_eq!(dispatched, book, "others are in dispatch than the guard wants");
+        if !self.guard.is_ending() {
+            assert_eq!(self.guard.ready(), self.seats.ready(), "the guard counts others as ready");
+        }
+    }
+
+    /// Lets everything come to an end that can.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("it does not come to rest: {:?}", self.primary.snapshot());
+    }
+
+    /// After the faults the gang is as large as it is wanted, and nobody waits; unless it was right to end.
+    pub(crate) fn check_rest(&self) {
+        self.check();
+        self.around.clients.check_ends();
+        if self.ended.is_some() {
+            return;
+        }
+        assert!(!self.guard.is_reloading(), "the reload does not end");
+        assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
+        assert_eq!(self.guard.workers() as usize, self.seats.len());
+        assert_eq!(self.guard.ready(), self.seats.len(), "the gang does not come back to its size");
+        let snapshot = self.primary.snapshot();
+        for worker in &snapshot.workers {
+            assert_eq!((worker.state, worker.draining), (WorkerState::Listening, false), "{worker:?}");
+            assert_eq!(worker.under_way, 0, "connections are under way: {worker:?}");
+        }
+        assert_eq!(snapshot.workers.len(), self.seats.len());
+        for listener in &snapshot.listeners {
+            assert_eq!(listener.holders.len(), self.seats.len(), "not everybody listens");
+        }
+    }
+
+    /// A gang that has come to rest serves whoever comes.
+    pub(crate) fn serve_once_more(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let first = self.around.clients.count(|_| true);
+        (0..self.seats.len().min(100) * 2).for_each(|_| self.connect_one());
+        self.settle();
+        self.check_rest();
+        self.around.clients.check_all_served(first);
+    }
+
+    /// Somebody ends the gang, this way or that.
+    pub(crate) fn end(&mut self) {
+        self.around.calm = true;
+        if self.ended.is_some() {
+            return;
+        }
+        let said: &[Input] = match self.around.random.below(4) {
+            0 => &[Input::Kill],
+            1 => &[Input::Stop, Input::Stop],
+            _ => &[Input::Stop],
+        };
+        for input in said {
+            self.say_to_guard(input.clone());
+            self.perform();
+        }
+    }
+
+    pub(crate) fn end_began(&mut self, at: Time) {
+        let (ready, was_ready) = (self.seats.ready(), self.seats.was_ready());
+        self.ending = Some(Ending { at, ready, was_ready });
+    }
+
+    /// A gang ends by itself only for its reasons.
+    pub(crate) fn check_verdict(&self, verdict: &Verdict) {
+        let ending = self.ending.expect("it began to end");
+        match verdict {
+            Verdict::Stopped => assert!(self.around.calm, "nobody has stopped it"),
+            Verdict::FirstStart => assert!(!ending.was_ready, "somebody had been ready: {ending:?}"),
+            Verdict::CrashLoop { slot } => {
+                assert!(
+                    self.seats.is_hopeless(ending.at, *slot),
+                    "there is hope for slot {slot}: {ending:?}"
+                );
+                assert_eq!(ending.ready, 0, "somebody is ready: {ending:?}");
+            }
+            other => panic!("it ended for {other:?}"),
+        }
+    }
+
+    /// After its end nothing is left.
+    pub(crate) fn check_empty(&self) {
+        assert!(self.ended.is_some(), "it does not end");
+        self.check();
+        self.around.clients.check_ends();
+        let snapshot = self.primary.snapshot();
+        assert!(snapshot.workers.is_empty() && snapshot.listeners.is_empty(), "{snapshot:?}");
+        assert!(self.around.kernel.is_empty() && self.workers.is_empty());
+        assert_eq!(self.guard.poll_timeout(), None);
+    }
+}
