@@ -235,7 +235,7 @@ impl World {
             Action::Hint(id) => {
                 self.leaves(id);
                 self.around.note("withdrawn", id, 0);
-                self.primary.withdraw(self.around.now, id);
+                self.primary.drain(self.around.now, id);
             }
             Action::Retire(id) => {
                 self.leaves(id);
