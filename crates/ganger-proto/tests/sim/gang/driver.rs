@@ -275,10 +275,6 @@ impl World {
                 self.seats.is_ready(self.around.now, slot, worker);
             }
             Action::Notice(Notice::Scaled { to, .. }) => self.seats.scaled(to as usize),
-            Action::Notice(Notice::ReloadFailed { slot, .. }) => {
-                self.around.note("reload failed", WorkerId(0), slot.0);
-                self.reload_failed = Some(self.around.now);
-            }
             Action::Notice(_) => {}
             Action::End(verdict) => self.ended(verdict),
         }
@@ -296,7 +292,10 @@ impl World {
         assert!(!self.closed, "a worker is started in a gang that ends");
         let now = self.around.now;
         // What a reload has decided is done, also when it has failed meanwhile.
-        let reloading = self.guard.is_reloading() || self.reload_failed == Some(now);
+        if self.guard.is_reloading() {
+            self.reloaded = Some(now);
+        }
+        let reloading = self.reloaded == Some(now);
         self.seats.starts(now, slot, reloading);
         let id = self.primary.fork(slot, generation, true);
         let bad = self.around.random.chance(self.around.badness);

@@ -41,8 +41,8 @@ pub(crate) struct World {
     pub(crate) replacements_due: bool,
     /// Slots that get no connections.
     pub(crate) paused: BTreeSet<Slot>,
-    /// When the last reload failed.
-    pub(crate) reload_failed: Option<Time>,
+    /// When a reload last had a worker started.
+    pub(crate) reloaded: Option<Time>,
     /// Whether the guard has closed the sockets.
     pub(crate) closed: bool,
     pub(crate) ending: Option<Ending>,
@@ -201,7 +201,7 @@ impl World {
             examining: BTreeMap::new(),
             replacements_due: false,
             paused: BTreeSet::new(),
-            reload_failed: None,
+            reloaded: None,
             closed: false,
             ending: None,
             ended: None,
