@@ -82,10 +82,12 @@ impl Spacing {
         while self.recent.front().is_some_and(|first| now - *first > limit.within) {
             self.recent.pop_front();
         }
-        let above = self.recent.len() >= limit.count as usize;
+        let last = self.recent.back().copied();
+        // Nobody overtakes those that wait already.
+        let waits = last.is_some_and(|last| last > now);
+        let above = waits || self.recent.len() >= limit.count as usize;
         let newly = above && !self.spacing;
         self.spacing = above;
-        let last = self.recent.back().copied();
         let at = if above { last.map_or(now, |last| now.max(last + SPACE)) } else { now };
         self.recent.push_back(at);
         if self.recent.len() > limit.count as usize + 1 {
@@ -172,5 +174,20 @@ mod tests {
         assert!(!fifth.newly);
         assert_eq!(fifth.pause, Some(Duration::from_secs(2)));
         assert!(spacing.next(at(100.0), limit).pause.is_none());
+    }
+
+    #[test]
+    fn nobody_overtakes_those_that_wait() {
+        let limit = Limit { count: 3, within: Duration::from_secs(1) };
+        let mut spacing = Spacing::default();
+        let mut at_once = |now| spacing.next(at(now), limit).pause.map(|pause| (at(now) + pause) - at(0.0));
+        for _ in 0..3 {
+            assert_eq!(at_once(1.0), None);
+        }
+        let waits: Vec<_> = (0..4).map(|_| at_once(1.0)).collect();
+        assert_eq!(waits, [2, 3, 4, 5].map(|seconds| Some(Duration::from_secs(seconds))));
+        // By now most of them are long ago, and one is still to come.
+        assert_eq!(at_once(4.5), Some(Duration::from_secs(6)));
+        assert_eq!(at_once(8.0), None);
     }
 }
