@@ -32,9 +32,10 @@ mod seam;
 mod start;
 mod succession;
 mod ward;
+mod wards;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,8 @@ pub use crate::node::Panic;
 
 use crate::{Generation, Slot, Time, WorkerId};
 use restart::Backoff;
-use ward::{DEATH_FOLLOWS, Ward};
+use ward::DEATH_FOLLOWS;
+use wards::Wards;
 
 /// The guard's machine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,7 +62,7 @@ pub struct Guard {
     phase: Phase,
     generation: Generation,
     slots: Vec<Place>,
-    wards: BTreeMap<WorkerId, Ward>,
+    wards: Wards,
     /// None where none is wanted.
     agent: Option<agent::Agent>,
     restarts: restart::Spacing,
@@ -90,6 +92,8 @@ enum Phase {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Place {
     occupant: Option<WorkerId>,
+    /// Whether the occupant is ready and serves whoever comes, as of the last [reckoning](Guard::reckon).
+    good: bool,
     /// When the next occupant is to be started, if it is not at once.
     start_at: Option<Time>,
     /// Whether [`Action::Start`] is under way.
@@ -121,7 +125,7 @@ impl Guard {
             phase: Phase::First,
             generation: Generation(0),
             slots: (0..config.workers).map(|_| Place::default()).collect(),
-            wards: BTreeMap::new(),
+            wards: Wards::default(),
             agent: config.agent.then(Default::default),
             restarts: Default::default(),
             random: restart::Jitter::new(config.seed),
@@ -152,7 +156,7 @@ impl Guard {
     /// When [`Guard::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Time> {
         let places = self.slots.iter().filter_map(|place| place.start_at);
-        let wards = self.wards.values().filter_map(|ward| ward.timeout(&self.config));
+        let wards = self.wards.timeout(&self.config);
         let agent = self.agent.as_ref().and_then(|agent| agent.timeout(&self.config));
         places.chain(wards).chain(agent).chain(self.recycling_timeout()).min()
     }
@@ -164,8 +168,7 @@ impl Guard {
 
     /// How many slots have a ready worker. One whose channel has closed is not: it serves nobody new.
     pub fn ready(&self) -> usize {
-        let occupants = self.slots.iter().filter_map(|place| self.wards.get(&place.occupant?));
-        occupants.filter(|ward| ward.ready.is_some() && ward.silent_since.is_none()).count()
+        self.slots.iter().filter(|place| place.good).count()
     }
 
     /// Something happened.
@@ -233,9 +236,8 @@ impl Guard {
                 self.start(Slot(slot as u32));
             }
         }
-        let due = |ward: &Ward| ward.timeout(&self.config).is_some_and(|at| at <= now);
-        let due: Vec<WorkerId> = self.wards.iter().filter(|(_, ward)| due(ward)).map(|(id, _)| *id).collect();
-        due.into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));
+        self.reckon();
+        self.wards.due(now).into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));
         self.handle_agent_timeout(now);
         self.proceed(now);
     }
@@ -280,6 +282,7 @@ impl Guard {
 
     /// Says when it changes whether a vacant slot is about to be filled.
     fn announce(&mut self) {
+        self.reckon();
         let due = !self.is_ending() && self.ready() < self.slots.len();
         if std::mem::replace(&mut self.replacements_due, due) != due {
             self.actions.push_front(Action::ReplacementsDue(due));

@@ -385,6 +385,7 @@ impl Guard {
 
     /// The pause before the next start after a death; none if there is no hope, nor a worker ready.
     fn pause_after_agent(&mut self, now: Time, young: bool) -> Option<Duration> {
+        self.reckon();
         let agent = self.agent.as_mut().filter(|_| young);
         let Some(agent) = agent else { return Some(RESTART_AFTER) };
         let pause = agent.backoff.young_death(now, &mut self.random).max(RESTART_AFTER);

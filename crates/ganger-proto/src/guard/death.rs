@@ -138,6 +138,7 @@ impl Guard {
         if !young {
             return Some(self.pause(now));
         }
+        self.reckon();
         let backoff = &mut self.slots.get_mut(slot.0 as usize)?.backoff;
         let pause = backoff.young_death(now, &mut self.random);
         let hopeless = backoff.is_hopeless(now) && self.ready() == 0;

@@ -104,6 +104,7 @@ impl Guard {
 
     /// Says once that every slot is ready.
     pub(super) fn complete_if_ready(&mut self, now: Time) {
+        self.reckon();
         if !self.complete && self.ready() == self.slots.len() {
             self.complete = true;
             self.notice(Notice::GangReady { workers: self.config.workers, after: now - self.began });

@@ -86,6 +86,11 @@ impl Ward {
         self.ready.is_none_or(|ready| now - ready < YOUNG)
     }
 
+    /// Whether it serves whoever comes.
+    pub(super) fn is_good(&self) -> bool {
+        self.ready.is_some() && self.silent_since.is_none()
+    }
+
     /// What is wrong with it, if it lives on.
     pub(super) fn illness(&self) -> Illness {
         match self.cause {
