@@ -27,7 +27,7 @@ fn main() -> Result {
     let parent = ganger::ipc::parent()?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         match (role, parent, &args[..]) {
             (Some(part), Some(channel), [message, seconds]) => play(&part, channel, message, seconds).await,

@@ -6,6 +6,7 @@ mod lane;
 mod lent;
 mod link;
 mod message;
+mod pace;
 mod unread;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::Poll,
+    time::Instant,
 };
 
 use ganger_proto::{
@@ -42,17 +44,20 @@ use unread::Backlog;
 
 pub(crate) use lane::{LaneLink, Moved};
 pub(crate) use link::{Flushed, Link, READ_SIZE, attachment};
+pub(crate) use pace::Pace;
 
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
 ///
 /// Messages without a handle are queued by [`Channel::send`] and written together: when the runtime next has a moment,
-/// when the channel is awaited, or when much has come together, whichever is first. Nothing is read but while [`Channel::recv`] or
+/// when the channel is awaited, or when much has come together, whichever is first; the first one after something was read,
+/// which may be its answer, is written at once. Nothing is read but while [`Channel::recv`] or
 /// [`Channel::flush`] is awaited, so an idle channel keeps no program alive. Dropped, it writes what the socket takes
 /// at once, and closes.
 #[derive(Debug)]
 pub struct Channel {
     shared: Arc<Shared>,
     buffer: Box<[u8]>,
+    pace: Pace,
     lane: Option<Lane>,
 }
 
@@ -73,6 +78,8 @@ struct State {
     writable: Weak<AsyncFd<Arc<OwnedFd>>>,
     /// Who writes what waits, once something did.
     flusher: Option<Flusher>,
+    /// Something was read, and nothing written since.
+    unanswered: bool,
     /// What was heard and not told yet.
     received: Backlog,
     /// Answers about sockets that were lent.
@@ -112,13 +119,14 @@ impl Channel {
                 socket,
                 writable: Weak::new(),
                 flusher: None,
+                unanswered: false,
                 received: Backlog::default(),
                 answers: VecDeque::new(),
                 own: own.clone(),
             };
             Shared { serialization, state: Mutex::new(state), watched: OnceLock::new() }
         });
-        Ok(Self { shared, buffer: Box::default(), lane: None })
+        Ok(Self { shared, buffer: Box::default(), pace: Pace::default(), lane: None })
     }
 
     pub(crate) fn with_lane(mut self, lane: Option<OwnedFd>) -> Self {
@@ -192,13 +200,15 @@ impl Channel {
         post: impl FnOnce(&mut Link<OwnedFd>, Option<Handle>) -> Result<bool, SendError>,
     ) -> Result<bool, SendError> {
         // A handle shares its write with nobody, so it need not wait for others.
-        let alone = handle.is_some();
+        let mut at_once = handle.is_some();
         // What goes on to somebody else is here no more. The lease may be one of this very channel's, and so is not given
         // back while its state is held.
         let _lease = handle.as_mut().and_then(Handle::take_lease);
         let mut state = self.shared.state();
         let room = post(&mut state.link, handle)?;
-        if alone || state.link.session.queued() >= AT_ONCE {
+        // Who asked waits for the answer; and to wake somebody who writes it costs more than to write it.
+        at_once |= std::mem::take(&mut state.unanswered);
+        if at_once || state.link.session.queued() >= AT_ONCE {
             state.link.flush();
         }
         if state.link.session.wants_write() {
@@ -254,6 +264,7 @@ impl Channel {
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
     async fn progress(&mut self, flushed: Flushed) -> bool {
         let Some(watched) = self.shared.watched() else { return false };
+        let unanswered = self.shared.state().unanswered.then(Instant::now);
         // Nobody else waits for this, so the simpler way to wait will do.
         let readable = poll_fn(|context| watched.poll_read_ready(context));
         let ready = if flushed == Flushed::Blocked {
@@ -269,8 +280,15 @@ impl Channel {
             self.buffer = vec![0; READ_SIZE].into();
         }
         let mut state = self.shared.state();
-        state.link.receive(&mut self.buffer);
+        if self.pace.is_flood(unanswered.map(|since| since.elapsed())) {
+            drop(state);
+            // Woken for each message, we would keep the peer from writing them, where it has the same CPU.
+            std::thread::yield_now();
+            state = self.shared.state();
+        }
+        let read = state.link.receive(&mut self.buffer);
         // What has to be answered is answered before anybody looks at it: the peer waits.
+        state.unanswered = read > 0 && !state.link.session.wants_write();
         state.link.flush();
         // The end is announced once, perhaps with the bytes before it, so that it stays.
         if state.link.is_drained() {
