@@ -80,7 +80,8 @@ fn what_it_had_is_finished_and_who_waits_is_told_to_go() {
 fn the_line_for_machines_has_place_and_backtrace() {
     let (mut gang, port) = {
         let words = format!("run -n 1 --log-format json {}", rust_example("graceful"));
-        let gang = Setup::without_node().start(&words);
+        // A backtrace of many lines does not push out what it is of.
+        let gang = Setup::without_node().env("RUST_BACKTRACE", "1").start(&words);
         let listening: Value = serde_json::from_str(&gang.says(r#""event":"listening""#)).unwrap();
         let port = listening["address"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
         gang.says(r#""event":"ready""#);

@@ -95,7 +95,8 @@ impl Setup {
     pub(crate) fn without_node() -> Self {
         let directory = TempDir::with_prefix("ganger-test-").unwrap();
         let mut setup = Self { directory, env: BTreeMap::new(), terminal: false, deaf: false };
-        for name in ["NODE_OPTIONS", "NODE_PATH", "NODE_CLUSTER_SCHED_POLICY", "NO_COLOR", "FORCE_COLOR"] {
+        let node = ["NODE_OPTIONS", "NODE_PATH", "NODE_CLUSTER_SCHED_POLICY"];
+        for name in node.into_iter().chain(["RUST_BACKTRACE", "NO_COLOR", "FORCE_COLOR"]) {
             setup.set(name, None);
         }
         // Where a program takes its port from here, it is any free one.

@@ -24,6 +24,8 @@ const LINES: usize = 50;
 const BYTES: usize = 8 << 10;
 /// How much of one line is remembered, in bytes.
 const LINE: usize = 2000;
+/// How many lines of one stack are remembered: a backtrace of Rust's would push out what it is the backtrace of.
+const STACK: usize = 30;
 /// A line longer than this is passed on in pieces, and others may come between them.
 const LONGEST: usize = 64 << 10;
 
@@ -66,6 +68,8 @@ struct Last {
     lines: VecDeque<String>,
     /// In `lines`.
     bytes: usize,
+    /// So many lines up to here are frames of a stack.
+    frames: usize,
     /// Streams that are still open.
     open: u32,
 }
@@ -131,12 +135,7 @@ impl Words {
 
     fn remember(&self, source: Source, line: &[u8]) {
         if let Some(last) = self.lock().get_mut(&source) {
-            let line = String::from_utf8_lossy(&line[..line.len().min(LINE)]).trim_end().to_owned();
-            last.bytes += line.len();
-            last.lines.push_back(line);
-            while last.lines.len() > LINES || last.bytes > BYTES {
-                last.bytes -= last.lines.pop_front().map_or(0, |line| line.len());
-            }
+            last.remember(String::from_utf8_lossy(&line[..line.len().min(LINE)]).trim_end());
         }
     }
 
@@ -146,6 +145,28 @@ impl Words {
         }
         self.ended.notify_one();
     }
+}
+
+impl Last {
+    fn remember(&mut self, line: &str) {
+        self.frames = if is_frame(line) { self.frames + 1 } else { 0 };
+        if self.frames > STACK {
+            return;
+        }
+        self.bytes += line.len();
+        self.lines.push_back(line.to_owned());
+        while self.lines.len() > LINES || self.bytes > BYTES {
+            self.bytes -= self.lines.pop_front().map_or(0, |line| line.len());
+        }
+    }
+}
+
+/// `    at main (app.js:1:2)` is Node's, `  12: server::main` Rust's, with `             at src/main.rs:3:4` below it.
+fn is_frame(line: &str) -> bool {
+    let text = line.trim_start();
+    let numbered =
+        || text.split_once(": ").is_some_and(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    text.len() < line.len() && (text.starts_with("at ") || numbered())
 }
 
 /// The thread that writes to one of our outputs: who reads the other does not have to wait for it.
@@ -208,4 +229,31 @@ fn write(prefix: &str, error: bool, lines: &[u8]) {
         }
     }
     let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_long_stack_is_of_is_remembered() {
+        let mut last = Last::default();
+        last.remember("thread 'main' panicked at src/main.rs:3:4:");
+        for frame in 0..100 {
+            last.remember(&format!("  {frame}: server::main"));
+            last.remember("             at ./src/main.rs:3:4");
+        }
+        last.remember("note: that was it");
+        assert_eq!(last.lines.len(), STACK + 2);
+        assert!(last.lines[0].contains("panicked at") && last.lines[STACK + 1].starts_with("note:"));
+    }
+
+    #[test]
+    fn no_more_than_so_many_lines_are_remembered() {
+        let mut last = Last::default();
+        (0..1000).for_each(|number| last.remember(&format!("{number}: at no place")));
+        assert_eq!((last.lines.len(), last.lines[0].as_str()), (LINES, "950: at no place"));
+        last.remember(&"x".repeat(BYTES));
+        assert_eq!((last.lines.len(), last.bytes), (1, BYTES));
+    }
 }

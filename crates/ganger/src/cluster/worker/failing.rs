@@ -6,8 +6,9 @@ use ganger_proto::node::Panic;
 
 use super::{Member, Worker};
 
-/// What a panic has to say is waited for so long: it is not worth more.
-const TELLING: Duration = Duration::from_secs(1);
+/// What a panic has to say is waited for so long: the backtrace of a program with much debug information takes its time, and
+/// somebody else serves already.
+const TELLING: Duration = Duration::from_secs(5);
 
 /// A worker, as long as anybody else has it.
 #[derive(Debug)]
