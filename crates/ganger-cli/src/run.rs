@@ -294,9 +294,9 @@ impl<'a> Gang<'a> {
                 let (pid, group) = self.known(worker);
                 Event::Fault { worker, pid, group, fault }
             }
-            Report::NoHints { error } => Event::Warning(format!(
-                "workers run without hints, whose files have no place ({error}): give ganger a TMPDIR that only its \
-                 user can change, or say --no-hints"
+            Report::NoPlace { error } => Event::Warning(format!(
+                "there is no place for a directory of ganger's own ({error}): workers run without hints, and what they \
+                 would say to NOTIFY_SOCKET is not heard; give ganger a TMPDIR that only its user can change"
             )),
             Report::AgentFault { agent, fault } => Event::AgentFault { pid: agent.pid, fault },
             // A worker's messages are for the program's own primary, and this one has nothing to say to them.

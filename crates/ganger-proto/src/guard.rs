@@ -192,8 +192,9 @@ impl Guard {
                     ward.takes_hints = true;
                 }
             }
-            Input::Watchable(worker, on) => self.handle_watchable(now, worker, on),
+            Input::Watchable(worker) => self.handle_watchable(now, worker),
             Input::Answered(worker) => self.handle_answered(now, worker),
+            Input::Pinged(worker) => self.handle_pinged(now, worker),
             Input::Memory(worker, used) => self.handle_memory(now, worker, used),
             Input::Reload => self.handle_reload(now),
             Input::Scale(workers) => self.handle_scale(now, workers),

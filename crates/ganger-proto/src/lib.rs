@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod guard;
 pub mod messenger;
 pub mod node;
+pub mod notify;
 pub mod session;
 pub mod value;
 pub mod wire;

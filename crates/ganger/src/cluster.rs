@@ -14,11 +14,11 @@ pub(crate) mod environment;
 mod event;
 mod events;
 mod group;
-mod hints;
 mod listen;
 mod listener;
 pub mod messenger;
 mod orphans;
+mod place;
 mod primary;
 mod running;
 mod sockets;
@@ -42,6 +42,7 @@ pub use events::{Events, HELD};
 pub use ganger_proto::{
     cluster::{Counters, Held, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
     node::{AddressType, Panic, hints::Report},
+    notify::Notification,
 };
 pub use group::Group;
 pub use listen::Listen;

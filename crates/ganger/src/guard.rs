@@ -24,7 +24,7 @@ use ganger_proto::{
 use crate::{
     channel::Message,
     clock,
-    cluster::{AgentInfo, Event, Letter, Primary, WorkerFault, WorkerInfo},
+    cluster::{AgentInfo, Event, Letter, Notification, Primary, WorkerFault, WorkerInfo},
 };
 
 pub use cause::describe;
@@ -77,8 +77,9 @@ pub enum Report {
         /// Why.
         error: io::Error,
     },
-    /// There is no place for the [hints](crate::cluster::Settings::hints): workers run without them; said once.
-    NoHints {
+    /// There is no place for the [hints](crate::cluster::Settings::hints), nor for the sockets that `NOTIFY_SOCKET` names:
+    /// workers run without them; said once.
+    NoPlace {
         /// What was met in the best place.
         error: io::Error,
     },
@@ -150,8 +151,9 @@ pub struct Guard {
 impl Guard {
     /// Guards the workers of `primary`, which should have none yet, and the agent that its settings name. If they
     /// write to pipes, `output` passes on what they write.
-    pub fn new(primary: Primary, mut config: Config, output: Option<Output>) -> Self {
+    pub fn new(mut primary: Primary, mut config: Config, output: Option<Output>) -> Self {
         config.agent = primary.has_agent();
+        primary.set_watchdog(config.watchdog);
         Self {
             primary,
             machine: proto::Guard::new(clock::now(), config),
@@ -373,9 +375,10 @@ impl Guard {
             Event::Online { worker } => {
                 let now = clock::now();
                 self.machine.handle(now, Input::Online(worker.id));
-                return self
-                    .machine
-                    .handle(now, Input::Watchable(worker.id, self.primary.can_probe(worker.id)));
+                Input::Watchable(worker.id)
+            }
+            Event::Notified { worker, notification } => {
+                return self.handle_notification(worker, notification);
             }
             Event::Probed { worker, .. } => Input::Answered(worker.id),
             Event::Listening { worker, address } => {
@@ -417,13 +420,30 @@ impl Guard {
             Event::Fault { worker, fault } => return self.handle_fault(worker.id, fault),
             Event::Letter(letter) => return self.messages.push_back(Report::Letter(letter)),
             Event::Agent { agent, event } => return self.handle_agent(agent, event),
-            Event::NoHints { error } => return self.reports.push_back(Report::NoHints { error }),
+            Event::NoPlace { error } => return self.reports.push_back(Report::NoPlace { error }),
             // The last of them is for whoever reads a stream that may lag; here nothing is lost.
             Event::Setup { .. } | Event::Fork { .. } | Event::Undelivered { .. } | Event::Lagged { .. } => {
                 return;
             }
         };
         self.machine.handle(clock::now(), input);
+    }
+
+    fn handle_notification(&mut self, worker: WorkerInfo, notification: Notification) {
+        let now = clock::now();
+        let Notification { ready, alive, stopping, status, .. } = notification;
+        if let Some(status) = status {
+            self.vitals.says(Source::Worker(worker.id, worker.slot), status);
+        }
+        let inputs = [
+            (ready, Input::Sign(worker.id, Sign::Notify)),
+            (alive, Input::Pinged(worker.id)),
+            (stopping, Input::Leaving(worker.id)),
+        ];
+        inputs
+            .into_iter()
+            .filter(|(is_said, _)| *is_said)
+            .for_each(|(_, input)| self.machine.handle(now, input));
     }
 
     /// Who cannot be understood any more is cut off; the rest is said once.

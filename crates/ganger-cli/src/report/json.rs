@@ -163,9 +163,10 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
         ),
         Notice::Scaled { from, to } => ("scaled", json!({ "from": from, "to": to })),
         Notice::Paused { slot, paused } => ("paused", json!({ "slot": slot.0, "paused": paused })),
-        Notice::Silent { worker, slot, after } => (
+        Notice::Silent { worker, slot, after, watchdog } => (
             "worker-silent",
-            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after),
+                "watchdog": watchdog.map(seconds) }),
         ),
         Notice::Answers { worker, slot, after } => (
             "worker-answers",

@@ -220,12 +220,12 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
         Notice::Scaled { from, to } => format!("from {} to {to}", many(*from as usize)),
         Notice::Paused { slot, paused: true } => format!("slot {slot} gets no connections any more"),
         Notice::Paused { slot, paused: false } => format!("slot {slot} gets connections again"),
-        Notice::Silent { worker, after, .. } => {
-            format!(
-                "{} has answered nothing for {} (--watchdog would replace it)",
-                who(*worker),
-                time(*after)
-            )
+        Notice::Silent { worker, after, watchdog, .. } => {
+            let then = match watchdog {
+                Some(watchdog) => format!("after {} it is replaced", time(*watchdog)),
+                None => "--watchdog would replace it".into(),
+            };
+            format!("{} has answered nothing for {} ({then})", who(*worker), time(*after))
         }
         Notice::Answers { worker, after, .. } => {
             format!("{} answers again, after {}", who(*worker), time(*after))

@@ -14,6 +14,7 @@ mod hello;
 mod input;
 mod load;
 mod node;
+mod notify;
 mod output;
 mod program;
 mod reload;

@@ -25,7 +25,7 @@ use crate::{AgentId, Generation, Time};
 
 /// It is started again so long after its death, at the earliest.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// One without a channel can give no sign: it is ready when it has lived for so long.
+/// One without a channel gives no sign, as a rule: it is ready when it has lived for so long.
 const WITHOUT_SIGN: Duration = Duration::from_secs(3);
 /// Of the stop time-out it has the part that the workers left, and at least this one.
 const LEAST_PART: u32 = 10;
@@ -108,8 +108,8 @@ struct Ward {
     /// Has spoken on its channel.
     online: bool,
     obeys: bool,
-    /// Whether it was started with a channel.
-    channel: bool,
+    /// Whether it may give a sign that it is ready: it has a channel, or the one before it gave one without.
+    gives_sign: bool,
     /// Since when its channel is closed without an exit.
     silent_since: Option<Time>,
     leaving: Option<Ladder>,
@@ -161,7 +161,7 @@ impl Ward {
 
     /// How long it may take to get ready.
     fn patience(&self, config: &Config) -> Duration {
-        if self.channel { config.start_timeout } else { WITHOUT_SIGN.min(config.start_timeout) }
+        if self.gives_sign { config.start_timeout } else { WITHOUT_SIGN.min(config.start_timeout) }
     }
 
     fn timeout(&self, config: &Config) -> Option<Time> {
@@ -239,12 +239,12 @@ impl Guard {
                 Some(Rung::Ask) | None => {}
             }
         } else {
-            let (after, channel) = (ward.patience(&self.config), ward.channel);
+            let (after, gives_sign) = (ward.patience(&self.config), ward.gives_sign);
             if agent.sign.is_some() {
                 return self.kill_agent_for(Cause::StartTimeout { after });
             }
-            // Who has no channel gives none, and that needs no words.
-            if channel {
+            // That who has no channel gives none needs no words.
+            if gives_sign {
                 self.notice_of_agent(AgentNotice::NoSign { agent: id, after });
             }
             self.make_agent_ready(now);
@@ -283,7 +283,7 @@ impl Guard {
             ready: None,
             online: false,
             obeys: false,
-            channel,
+            gives_sign: channel || agent.sign.is_some(),
             silent_since: None,
             leaving: None,
             replaced: false,

@@ -178,6 +178,8 @@ pub enum Notice {
         slot: Slot,
         /// For so long.
         after: Duration,
+        /// And after so long it is replaced, if it is.
+        watchdog: Option<Duration>,
     },
     /// A worker that did not answer does.
     Answers {
@@ -313,6 +315,8 @@ pub enum Sign {
     Listening,
     /// It sent the message `ready`.
     Message,
+    /// It said `READY=1` on its `NOTIFY_SOCKET`.
+    Notify,
 }
 
 /// How the gang ended.
@@ -338,6 +342,7 @@ impl fmt::Display for Sign {
         f.write_str(match self {
             Self::Listening => "it listens",
             Self::Message => "it sent `ready`",
+            Self::Notify => "it said READY=1",
         })
     }
 }

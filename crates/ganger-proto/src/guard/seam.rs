@@ -32,10 +32,13 @@ pub enum Input {
     Sign(WorkerId, Sign),
     /// The worker heeds hints.
     TakesHints(WorkerId),
-    /// The worker can be asked whether it is there, or no more.
-    Watchable(WorkerId, bool),
+    /// The worker can be asked whether it is there, from now on.
+    Watchable(WorkerId),
     /// The worker has answered [`Action::Probe`].
     Answered(WorkerId),
+    /// The worker says that it is there, unasked (`WATCHDOG=1`). Where there is a watchdog it is expected to go on so, and is not
+    /// asked any more.
+    Pinged(WorkerId),
     /// The worker uses so much memory, in bytes.
     Memory(WorkerId, u64),
     /// Replace every worker by one of the program as it is now.

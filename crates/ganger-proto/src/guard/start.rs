@@ -91,6 +91,7 @@ impl Guard {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         ward.ready = Some(now);
         ward.old_at = old_at;
+        ward.watch.begin(now);
         let (slot, after) = (ward.slot, now - ward.started);
         if self.phase == Phase::First {
             self.phase = Phase::Running;

@@ -1,7 +1,8 @@
 //! Workers that do not answer.
 //!
-//! One question is under way to a worker at a time; it is answered by its event loop. Half the watchdog's time without an
-//! answer is one failure, all of it the second, and that is the end. Our own lateness is no fault of the worker's.
+//! A worker is asked. One question is under way to it at a time; half the watchdog's time without an answer is one failure, all
+//! of it the second, and that is the end. One that says by itself that it is there (`WATCHDOG=1`) is not asked any more: it is to
+//! say so twice in the watchdog's time, and one time without a word is its end. Our own lateness is no fault of the worker's.
 
 use std::time::Duration;
 
@@ -17,28 +18,53 @@ const EVERY: Duration = Duration::from_secs(5);
 /// If the guard itself is called so late, answers may be late as well.
 const LATE: Duration = Duration::from_millis(500);
 
-/// What is known of a worker's event loop.
+/// What is known of whether a worker is there.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Watch {
-    /// Whether it can be asked.
-    on: bool,
-    /// When it was asked, if it has not answered.
-    asked: Option<Time>,
+    way: Way,
+    /// Since when nothing was heard of it: when it was asked, if it has not answered; its last word, if it speaks unasked.
+    since: Option<Time>,
+    /// When it is asked next.
     next: Option<Time>,
     /// Whether its silence was told.
     told: bool,
 }
 
+/// How a worker shows that it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Way {
+    /// It does not.
+    #[default]
+    None,
+    Asked,
+    Unasked,
+}
+
 impl Watch {
+    /// When it is to be looked at.
     pub(super) fn timeout(&self, config: &Config) -> Option<Time> {
-        match self.asked {
-            Some(asked) => {
-                let end = config.watchdog.map(|watchdog| asked + watchdog);
-                let told = (!self.told).then_some(asked + TOLD_AFTER);
+        match self.since {
+            Some(since) => {
+                let end = config.watchdog.map(|watchdog| since + watchdog);
+                let told = (!self.told).then(|| since + self.told_after(config));
                 end.into_iter().chain(told).min()
             }
-            None => self.next.filter(|_| self.on),
+            None => self.next.filter(|_| self.way == Way::Asked),
         }
+    }
+
+    /// Who speaks unasked is not late before half the time has passed.
+    fn told_after(&self, config: &Config) -> Duration {
+        match (self.way, config.watchdog) {
+            (Way::Unasked, Some(watchdog)) => watchdog / 2 + TOLD_AFTER,
+            _ => TOLD_AFTER,
+        }
+    }
+
+    /// What it said or did not say until now does not count.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.since = self.since.map(|_| now);
+        self.next = self.next.map(|next| next.max(now));
     }
 }
 
@@ -47,11 +73,13 @@ fn interval(config: &Config) -> Duration {
 }
 
 impl Guard {
-    /// The worker can be asked from now on, or no more (a debugger is attached).
-    pub(super) fn handle_watchable(&mut self, now: Time, worker: WorkerId, on: bool) {
+    /// The worker can be asked.
+    pub(super) fn handle_watchable(&mut self, now: Time, worker: WorkerId) {
         let next = now + interval(&self.config);
-        if let Some(ward) = self.wards.get_mut(&worker) {
-            ward.watch = Watch { on, next: Some(next), ..Watch::default() };
+        if let Some(ward) = self.wards.get_mut(&worker)
+            && ward.watch.way == Way::None
+        {
+            ward.watch = Watch { way: Way::Asked, next: Some(next), ..Watch::default() };
         }
     }
 
@@ -59,11 +87,24 @@ impl Guard {
     pub(super) fn handle_answered(&mut self, now: Time, worker: WorkerId) {
         let next = now + interval(&self.config);
         let Some(ward) = self.wards.get_mut(&worker) else { return };
-        let slot = ward.slot;
-        let (asked, told) = (ward.watch.asked.take(), std::mem::take(&mut ward.watch.told));
-        ward.watch.next = Some(next);
-        if let Some(asked) = asked.filter(|_| told) {
-            self.notice(Notice::Answers { worker, slot, after: now - asked });
+        // What somebody had asked before it began to speak by itself does not matter any more.
+        if ward.watch.way == Way::Asked {
+            self.heard_of(now, worker, Watch { way: Way::Asked, next: Some(next), ..Watch::default() });
+        }
+    }
+
+    /// The worker has spoken. Where nobody was asked to it means nothing.
+    pub(super) fn handle_pinged(&mut self, now: Time, worker: WorkerId) {
+        if self.config.watchdog.is_some() {
+            self.heard_of(now, worker, Watch { way: Way::Unasked, since: Some(now), ..Watch::default() });
+        }
+    }
+
+    fn heard_of(&mut self, now: Time, worker: WorkerId, watch: Watch) {
+        let Some(ward) = self.wards.get_mut(&worker) else { return };
+        let (slot, before) = (ward.slot, std::mem::replace(&mut ward.watch, watch));
+        if let Some(since) = before.since.filter(|_| before.told) {
+            self.notice(Notice::Answers { worker, slot, after: now - since });
         }
     }
 
@@ -72,9 +113,7 @@ impl Guard {
         if self.poll_timeout().is_none_or(|due| due + LATE > now) {
             return;
         }
-        for ward in self.wards.values_mut() {
-            ward.watch.asked = ward.watch.asked.map(|_| now);
-        }
+        self.wards.values_mut().for_each(|ward| ward.watch.begin(now));
     }
 
     pub(super) fn watch(&mut self, now: Time, worker: WorkerId) {
@@ -83,18 +122,19 @@ impl Guard {
             return;
         }
         let slot = ward.slot;
-        let Some(asked) = ward.watch.asked else {
-            ward.watch.asked = Some(now);
+        let Some(since) = ward.watch.since else {
+            ward.watch.since = Some(now);
             return self.actions.push_back(Action::Probe(worker));
         };
-        let silent = now - asked;
+        let silent = now - since;
         if self.config.watchdog.is_some_and(|watchdog| silent >= watchdog) && ward.cause.is_none() {
             ward.watch = Watch::default();
             return self.kill(worker, Cause::Unresponsive { after: silent });
         }
-        if silent >= TOLD_AFTER && !ward.watch.told {
+        if silent >= ward.watch.told_after(&self.config) && !ward.watch.told {
             ward.watch.told = true;
-            self.notice(Notice::Silent { worker, slot, after: silent });
+            let watchdog = self.config.watchdog;
+            self.notice(Notice::Silent { worker, slot, after: silent, watchdog });
         }
     }
 }

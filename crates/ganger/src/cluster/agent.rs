@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io, path::PathBuf};
 
-use ganger_proto::{AgentId, node::Panic};
+use ganger_proto::{AgentId, node::Panic, notify::Notification};
 
 use super::{WorkerFault, group::file_name};
 use crate::{
@@ -23,7 +23,8 @@ pub struct AgentSettings {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory. Default: the workers'.
     pub cwd: Option<PathBuf>,
-    /// Whether it has a channel. Without one it gets no messages and can give no sign that it is ready. Default: true.
+    /// Whether it has a channel. Without one it gets no messages, and says that it is ready by `READY=1` or not at all.
+    /// Default: true.
     pub channel: bool,
 }
 
@@ -78,6 +79,8 @@ pub enum AgentEvent {
     Disconnect,
     /// It has ended and is reaped: another one may be started.
     Exit(Exit),
+    /// It has said something on the socket that its `NOTIFY_SOCKET` names.
+    Notified(Notification),
     /// It broke a rule of the wire or of the messenger.
     Fault(WorkerFault),
 }

@@ -6,6 +6,7 @@ use ganger_proto::{
     cluster::{Held, Misbehaviour},
     messenger::{Party, Sender},
     node::{AddressType, Panic, Query, Target},
+    notify::Notification,
     session::Fault,
 };
 
@@ -105,8 +106,16 @@ pub enum Event {
         /// Why.
         error: io::Error,
     },
-    /// There is no place for the [hints](Settings::hints): workers are started without them. Said once.
-    NoHints {
+    /// A worker has said something on the socket that its `NOTIFY_SOCKET` names.
+    Notified {
+        /// Which.
+        worker: WorkerInfo,
+        /// What.
+        notification: Notification,
+    },
+    /// There is no place for the [hints](Settings::hints), nor for the sockets that `NOTIFY_SOCKET` names: workers are started
+    /// without them. Said once.
+    NoPlace {
         /// What was met in the best place.
         error: io::Error,
     },
@@ -256,6 +265,7 @@ impl Event {
             | Self::Panicked { worker, .. }
             | Self::BindFailed { worker, .. }
             | Self::Probed { worker, .. }
+            | Self::Notified { worker, .. }
             | Self::Fault { worker, .. } => Some(Party::Worker(worker.id)),
             Self::Letter(letter) => Some(match letter.from {
                 Sender::Worker { id, .. } => Party::Worker(id),
@@ -263,11 +273,15 @@ impl Event {
                 _ => Party::Primary,
             }),
             Self::Agent {
-                event: AgentEvent::Message(_) | AgentEvent::Panicked(_) | AgentEvent::Fault(_),
+                event:
+                    AgentEvent::Message(_)
+                    | AgentEvent::Panicked(_)
+                    | AgentEvent::Fault(_)
+                    | AgentEvent::Notified(_),
                 ..
             } => Some(Party::Agent),
             Self::Setup { .. }
-            | Self::NoHints { .. }
+            | Self::NoPlace { .. }
             | Self::TakesHints { .. }
             | Self::Fork { .. }
             | Self::Online { .. }

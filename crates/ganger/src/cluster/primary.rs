@@ -8,6 +8,7 @@
 mod agent;
 mod lane;
 mod letters;
+mod notify;
 mod peek;
 mod perform;
 mod ports;
@@ -22,7 +23,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ganger_proto::{
@@ -41,7 +42,7 @@ use peek::Peeks;
 use ports::Port;
 use survey::Survey;
 
-use super::{Event, Settings, WorkerFault, WorkerInfo, hints::Hints, orphans::Orphans, sockets::Socket};
+use super::{Event, Settings, WorkerFault, WorkerInfo, orphans::Orphans, place::Place, sockets::Socket};
 use crate::{
     channel::{Flushed, Link, Pace, READ_SIZE},
     clock,
@@ -74,8 +75,11 @@ const DEAF_AFTER: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Primary {
     settings: Arc<Settings>,
-    /// None where there is no place for them.
-    hints: Option<Hints>,
+    place: Place,
+    /// Nothing more is to lie there: something could not be put there.
+    place_is_refused: bool,
+    /// How long workers are told that they may be silent.
+    watchdog: Option<Duration>,
     /// Whether the settings have been told of.
     is_set_up: bool,
     machine: proto::Primary<OwnedFd>,
@@ -125,7 +129,9 @@ impl Primary {
         Ok(Self {
             machine: proto::Primary::new(settings.policy.clone()),
             settings: Arc::new(settings),
-            hints: Some(Hints::default()),
+            place: Place::default(),
+            place_is_refused: false,
+            watchdog: None,
             is_set_up: false,
             workers: BTreeMap::new(),
             agent: None,
@@ -201,13 +207,16 @@ impl Primary {
         self.machine.withdraw(clock::now(), id);
     }
 
-    /// Whether the worker is known to answer [`Primary::probe`]: a Node that nobody debugs.
+    /// Whether the worker can be [asked](Self::probe): it has a channel, and nobody debugs it: it is not traced (`ptrace`), and no
+    /// Node that was started with an inspector.
     pub fn can_probe(&self, id: WorkerId) -> bool {
         let traced = |pid| process::is_traced(pid).unwrap_or(false);
-        self.machine.can_probe(id) && self.workers.get(&id).is_some_and(|worker| !traced(worker.info.pid))
+        let debugged = |worker: &Worker| worker.is_inspected || traced(worker.info.pid);
+        self.machine.can_probe(id) && self.workers.get(&id).is_some_and(|worker| !debugged(worker))
     }
 
-    /// Asks a worker whether its event loop runs. The answer is [`Event::Probed`].
+    /// Asks a worker whether it is there. The answer is [`Event::Probed`]. A Node and a worker of this library answer from their
+    /// event loops; of any other the answer for the oldest connection that it was handed is waited for, if there is one.
     ///
     /// # Errors
     /// If descriptors have run out.
@@ -349,6 +358,8 @@ impl Primary {
                     }
                 }
                 Token::AgentProcess(_) => self.reap_agent(),
+                Token::Notify(id) => self.receive_notifications(id),
+                Token::AgentNotify(_) => self.receive_agents_notifications(),
                 Token::Socket(id) => self.accept(id),
                 Token::Peek(number) => self.peek_again(number),
             }
@@ -508,6 +519,7 @@ impl Primary {
             }
             self.hear(id);
         }
+        self.end_notify(id);
         self.machine.handle(clock::now(), Input::Exited { worker: id });
     }
 

@@ -5,6 +5,7 @@ mod connected;
 mod failing;
 mod inherited;
 mod life;
+mod notifier;
 mod open;
 mod signals;
 mod start;
@@ -38,6 +39,7 @@ use crate::{
 use connected::Lease;
 use inherited::{Held, Inherited};
 use life::Life;
+use notifier::Notifier;
 
 pub use agent::Agent;
 pub(crate) use agent::NewAgent;
@@ -75,6 +77,8 @@ struct Member {
     /// None where the worker is alone.
     primary: Option<Arc<Shared>>,
     inherited: Inherited,
+    /// To whom it speaks where it has no channel, if there is somebody.
+    notifier: Option<Arc<Notifier>>,
     life: Life,
     /// Whether the signals are heeded that stop a worker that is alone.
     heeding: Once,
@@ -164,6 +168,7 @@ impl Worker {
                 (source, address, Hold::Primary(lease))
             }
         };
+        self.member.tell_ready();
         let life = &self.member.life;
         Ok(Listener::new(source, address, life.stopping().clone(), life.open().clone(), hold, backlog))
     }
@@ -178,7 +183,11 @@ impl Worker {
         let target = listen.target(Flow::Datagrams)?;
         let stopping = self.member.life.stopping().clone();
         match self.find(&listen, Flow::Datagrams).await? {
-            Found::Here(fd, hold) => UdpSocket::new(fd, stopping, hold),
+            Found::Here(fd, hold) => {
+                let socket = UdpSocket::new(fd, stopping, hold)?;
+                self.member.tell_ready();
+                Ok(socket)
+            }
             Found::Asked(shared) => {
                 let (lease, opened) = shared.open(&target, None).await?;
                 let none = || io::Error::new(io::ErrorKind::InvalidData, "the primary sent no socket");
@@ -317,6 +326,11 @@ impl Worker {
 }
 
 impl Member {
+    /// It listens. With a channel the primary knows.
+    fn tell_ready(&self) {
+        self.notifier.iter().for_each(|notifier| notifier.ready());
+    }
+
     /// Where there is no primary to ask us, the signals do.
     fn heed_signals(&self) {
         if self.primary.is_none() {

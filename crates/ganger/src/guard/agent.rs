@@ -10,7 +10,7 @@ use super::{Guard, Report, Source, TERM, cause::in_proto, is_ready, vitals::OutO
 use crate::{
     channel::Message,
     clock,
-    cluster::{AgentEvent, AgentInfo, WorkerFault},
+    cluster::{AgentEvent, AgentInfo, Notification, WorkerFault},
 };
 
 impl Guard {
@@ -61,6 +61,9 @@ impl Guard {
             AgentEvent::Online { obeys } => AgentInput::Online { obeys },
             AgentEvent::Message(message) => return self.handle_agents_message(agent, message),
             AgentEvent::Panicked(panic) => AgentInput::Panicked(panic),
+            AgentEvent::Notified(notification) => {
+                return self.handle_agents_notification(agent, notification);
+            }
             AgentEvent::Disconnect => AgentInput::Disconnected,
             AgentEvent::Exit(exit) => {
                 self.agent_faults.clear();
@@ -81,6 +84,16 @@ impl Guard {
             self.hear_of_agent(AgentInput::Sign(Sign::Message));
         } else {
             self.messages.push_back(Report::AgentMessage { agent, message });
+        }
+    }
+
+    /// It is not watched, and it leaves when it likes.
+    fn handle_agents_notification(&mut self, agent: AgentInfo, notification: Notification) {
+        if let Some(status) = notification.status {
+            self.vitals.says(Source::Agent(agent.id), status);
+        }
+        if notification.ready {
+            self.hear_of_agent(AgentInput::Sign(Sign::Notify));
         }
     }
 

@@ -31,6 +31,7 @@ use crate::{process::Exit, sys::evidence::Evidence};
 /// | `panic` | `message`, `place`, `backtrace` |
 /// | `connections` | `under_way`: handed to it and not answered for; `open`: taken and not closed |
 /// | `memory` | its resident memory of the last minute, second by second, in bytes |
+/// | `status` | what it said last of what it does (`STATUS=`, `sd_notify(3)`) |
 /// | `evidence` | what it was doing when it was killed by us: `state`, `wait_channel`, `stack` |
 /// | `restarts` | how many deaths there were in its place before it |
 /// | `last_words` | the last lines of its stderr |
@@ -51,6 +52,8 @@ pub struct DeathReport {
     pub connections: Held,
     /// Its resident memory in bytes, second by second, the oldest first: of its last minute.
     pub memory: Vec<u64>,
+    /// What it said last of what it does, in its own words.
+    pub status: Option<String>,
     /// What it was doing when it was killed, if we have killed it.
     pub evidence: Option<Evidence>,
     /// How many deaths there were in its place before it: so often it was filled again.
@@ -75,15 +78,17 @@ impl DeathReport {
             exit: None,
             connections: Held::default(),
             memory: Vec::new(),
+            status: None,
             evidence: None,
             restarts,
             last_words: Vec::new(),
         };
-        if let Some(Remains { pid, exit, held, memory, evidence }) = remains {
+        if let Some(Remains { pid, exit, held, memory, status, evidence }) = remains {
             report.pid = Some(pid);
             report.exit = Some(exit);
             report.connections = held;
             report.memory = memory;
+            report.status = status;
             report.evidence = evidence;
         }
         report
@@ -129,6 +134,9 @@ impl Serialize for DeathReport {
         }
         map.serialize_entry("connections", &self.connections)?;
         map.serialize_entry("memory", &self.memory)?;
+        if let Some(status) = &self.status {
+            map.serialize_entry("status", status)?;
+        }
         if let Some(evidence) = &self.evidence {
             map.serialize_entry("evidence", evidence)?;
         }
@@ -159,6 +167,9 @@ impl fmt::Display for DeathReport {
         }
         if let Some(memory) = self.memory_in_words() {
             writeln!(f, "  memory          {memory}")?;
+        }
+        if let Some(status) = &self.status {
+            writeln!(f, "  it had said     {status}")?;
         }
         if let Some(evidence) = &self.evidence {
             writeln!(f, "  when killed     {evidence}")?;
@@ -196,7 +207,7 @@ mod tests {
         held.under_way = 2;
         let exit = Exit::Signal { signal: 9, core_dumped: false };
         let memory = vec![12 << 20, 80 << 20, 64 << 20];
-        let remains = Remains { pid: 42, exit, held, memory, evidence: None };
+        let remains = Remains { pid: 42, exit, held, memory, status: None, evidence: None };
         DeathReport::new(who, Duration::from_micros(12_345_678), cause, 5, Some(remains))
     }
 
@@ -219,6 +230,7 @@ mod tests {
         let panic = Panic::new("boom", Some("src/main.rs:1:2"), Some("0: hello::serve\n1: main"));
         let mut report = report(Cause::Panicked(panic));
         report.connections.open = Some(17);
+        report.status = Some("3 requests".into());
         report.last_words = vec!["boom\u{1b}[2J".into()];
         assert_eq!(
             report.to_string(),
@@ -226,6 +238,7 @@ mod tests {
              \x20 ended with      signal SIGKILL\n\
              \x20 connections     2 handed to it and not taken yet, 17 open\n\
              \x20 memory          12 MB → 64 MB in its last 3 s, 80 MB at most\n\
+             \x20 it had said     3 requests\n\
              \x20 deaths before   5\n\
              \x20 backtrace\n    0: hello::serve\n    1: main\n\
              \x20 last words\n    boom[2J\n"
@@ -233,5 +246,6 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["panic"]["place"], "src/main.rs:1:2");
         assert_eq!(json["connections"]["open"], 17);
+        assert_eq!(json["status"], "3 requests");
     }
 }

@@ -38,6 +38,8 @@ struct Vital {
     group: Option<(MemoryGroup, u64)>,
     /// Its resident memory in bytes, the oldest first.
     memory: Vec<u64>,
+    /// What it said last of what it does.
+    status: Option<String>,
     evidence: Option<Evidence>,
 }
 
@@ -48,6 +50,7 @@ pub(super) struct Remains {
     pub(super) exit: Exit,
     pub(super) held: Held,
     pub(super) memory: Vec<u64>,
+    pub(super) status: Option<String>,
     pub(super) evidence: Option<Evidence>,
 }
 
@@ -66,7 +69,7 @@ impl Vitals {
 
     /// A process was started.
     pub(super) fn started(&mut self, source: Source, pid: i32) {
-        let vital = Vital { pid, group: group_of(pid), memory: Vec::new(), evidence: None };
+        let vital = Vital { pid, group: group_of(pid), memory: Vec::new(), status: None, evidence: None };
         self.living.insert(source, vital);
         self.next.get_or_insert(clock::now() + EVERY);
     }
@@ -92,6 +95,13 @@ impl Vitals {
         })
     }
 
+    /// A process says what it is doing.
+    pub(super) fn says(&mut self, source: Source, status: String) {
+        if let Some(vital) = self.living.get_mut(&source) {
+            vital.status = Some(status).filter(|status| !status.is_empty());
+        }
+    }
+
     /// A process is about to be killed, by us.
     pub(super) fn killing(&mut self, source: Source) {
         if let Some(vital) = self.living.get_mut(&source) {
@@ -101,8 +111,8 @@ impl Vitals {
 
     /// A process has ended. Whether the kernel has killed somebody for memory where it was, and it may have been this one.
     pub(super) fn ended(&mut self, source: Source, exit: Exit, held: Held) -> Option<OutOfMemory> {
-        let Vital { pid, group, memory, evidence } = self.living.remove(&source)?;
-        self.dead.insert(source, Remains { pid, exit, held, memory, evidence });
+        let Vital { pid, group, memory, status, evidence } = self.living.remove(&source)?;
+        self.dead.insert(source, Remains { pid, exit, held, memory, status, evidence });
         let was_killed = match exit {
             Exit::Signal { signal, .. } => signal == KILL,
             Exit::Code(code) => code == KILLED_IN_A_SHELL,
@@ -167,7 +177,7 @@ mod tests {
     #[test]
     fn memory_is_kept_for_a_minute_and_no_longer() {
         let pid = std::process::id().cast_signed();
-        let mut vital = Vital { pid, group: None, memory: Vec::new(), evidence: None };
+        let mut vital = Vital { pid, group: None, memory: Vec::new(), status: None, evidence: None };
         for _ in 0..REMEMBERED + 5 {
             vital.look();
         }

@@ -22,7 +22,7 @@ use rustix::net::{
 pub use bind::{ReusePort, TcpBind, UdpBind, bind_tcp, bind_udp, listen};
 pub use steer::steer;
 pub use tcp::untouched;
-pub use unix::{SocketFile, UnixMode, listen_unix};
+pub use unix::{SocketFile, UnixMode, listen_unix, receive_at};
 
 /// A connected pair for a channel: ours first, non-blocking, then the child's, blocking. Both are close-on-exec
 /// Unix stream sockets with buffers of 64 KiB, as libuv makes them (`uv_socketpair` and
@@ -141,6 +141,17 @@ pub fn receive(
         }
     }
     Ok(Received { bytes: message.bytes, truncated: message.flags.contains(ReturnFlags::CTRUNC) })
+}
+
+/// Takes one datagram and says how long it is; `None` for one that was longer than `buffer`, and is lost. Descriptors that came with
+/// it are closed. It never blocks.
+///
+/// # Errors
+/// `EAGAIN` ([`io::ErrorKind::WouldBlock`]) if none is there.
+pub fn receive_datagram(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    let (_, length) = retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, flags))?;
+    Ok((length <= buffer.len()).then_some(length))
 }
 
 /// What a descriptor is.

@@ -8,6 +8,7 @@ use ganger::{
     guard::{Cause, Config, Illness, Notice, Output, Report, Then, Verdict, describe},
     process::Stdio,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -293,6 +294,41 @@ fn a_stop_climbs_the_ladder_and_the_kill_takes_the_group() {
         assert_eq!(end(&mut guard).await, Verdict::Stopped);
         gone(grandchild).await;
     });
+}
+
+/// Killed by somebody, or by us because it hangs.
+#[test]
+fn what_a_killed_worker_has_started_goes_with_it() {
+    for (signal, kind) in [(Signal::KILL, "signal SIGKILL"), (Signal::STOP, "it answered nothing for ")] {
+        run(async {
+            let directory = Directory::new();
+            let config = config(|config| config.watchdog = Some(Duration::from_millis(500)));
+            let mut guard = guard(&directory, NODE, STUBBORN, config);
+            let grandchild = message(&mut guard).await.as_i64().unwrap() as i32;
+            ready(&mut guard).await;
+            assert!(guard.primary().kill(WorkerId(1), signal.as_raw()));
+            let (worker, cause, ..) = death(&mut guard).await;
+            assert_eq!(worker, WorkerId(1));
+            assert!(describe(&cause).starts_with(kind), "{cause:?}");
+            gone(grandchild).await;
+        });
+    }
+}
+
+/// At a breakpoint it would not answer.
+#[test]
+fn who_is_debugged_is_asked_nothing() {
+    for (options, is_asked) in [(&[][..], true), (&["--inspect=0"], false)] {
+        run(async {
+            let directory = Directory::new();
+            let mut settings = directory.workers(NODE, Policy::RoundRobin, SERVE);
+            settings.args.splice(..0, options.iter().map(Into::into));
+            settings.inspect_port = Some(0);
+            let mut guard = guarded(settings, Config::default());
+            let worker = ready(&mut guard).await;
+            assert_eq!(guard.primary().can_probe(worker), is_asked);
+        });
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    net::{TcpStream, UdpSocket, UnixStream},
+    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
 };
 
 use crate::support::{self, Directory, exchange};
@@ -35,6 +35,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     alone("inherited for another", || Box::pin(what_is_for_another_is_left()));
     alone("test-dgram-bind-fd", || Box::pin(a_descriptor_is_named()));
     alone("without a channel", || Box::pin(a_gang_without_channels_has_names()));
+    alone("notify socket", || Box::pin(without_a_channel_it_says_how_it_is()));
 }
 
 /// A worker, which gets its orders by stdin.
@@ -319,4 +320,35 @@ async fn a_gang_without_channels_has_names() {
     let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(answers.next_line().await.unwrap().unwrap(), "deaf");
     child.kill(9).unwrap();
+}
+
+async fn without_a_channel_it_says_how_it_is() {
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut buffer = [0; 64];
+    let mut said = async || {
+        let length = socket.recv(&mut buffer).await.unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let mut command = command("alone");
+    command.env("GANGER_ROLE", "worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    let mut loner = Loner::start(&mut command);
+    loner.answer().await;
+    assert_eq!([said().await, said().await], ["WATCHDOG=1", "WATCHDOG=1"]);
+    assert_eq!(loner.ask(json!(["env"])).await, json!([]));
+    for _ in 0..2 {
+        loner.listen("127.0.0.1:0").await;
+    }
+    while said().await != "READY=1" {}
+    // Not once a listener, and that it is there as before.
+    assert_eq!([said().await, said().await], ["WATCHDOG=1", "WATCHDOG=1"]);
+    drop(loner);
+
+    // Whoever is started by nobody of that sort may use it.
+    let mut command = self::command("alone");
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    let mut loner = Loner::start(&mut command);
+    loner.answer().await;
+    assert_eq!(loner.ask(json!(["env"])).await.as_array().unwrap().len(), 2);
 }

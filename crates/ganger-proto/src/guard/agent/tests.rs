@@ -213,6 +213,21 @@ fn the_sign_of_the_first_is_required_of_the_next() {
 }
 
 #[test]
+fn without_a_channel_it_may_say_so_all_the_same_and_the_next_has_as_long_as_others() {
+    let mut gang = Gang::started(Config { workers: 1, agent: true, ..Config::default() }, false);
+    gang.agent(AgentInput::Sign(Sign::Notify));
+    assert!(gang.done.contains(&Action::Start(crate::Slot(0), Generation(0))));
+    gang.pass(ms(5000));
+    gang.agent_dies();
+    gang.pass(ms(1000));
+    gang.clear();
+    gang.pass(ms(29_999));
+    assert_eq!((gang.told(), &gang.done[..]), (vec![], &[][..]));
+    gang.pass(ms(1));
+    assert_eq!(gang.done, [KILL]);
+}
+
+#[test]
 fn it_is_started_again_a_second_after_its_death() {
     let mut gang = Gang::ready(2);
     gang.agent_dies();

@@ -11,6 +11,7 @@ use ganger_proto::{
 
 use super::{
     DEAF_AFTER, Primary, Token,
+    notify::{self, NotifySocket},
     start::CHANNEL,
     worker::{Cargo, KILL},
 };
@@ -24,11 +25,12 @@ use crate::{
 /// The agent's process and our end of its channel.
 #[derive(Debug)]
 pub(super) struct Agent {
-    info: AgentInfo,
+    pub(super) info: AgentInfo,
     process: Arc<Process>,
     /// The reading ends of its stdout and stderr, until somebody takes them.
     output: [Option<OwnedFd>; 2],
     pub(super) link: Option<Link<Cargo>>,
+    pub(super) notify: Option<NotifySocket>,
     /// Whether it has said something.
     online: bool,
     /// Whether something is to be written.
@@ -47,7 +49,7 @@ impl Primary {
         if let Some(agent) = &self.agent {
             return Err(AgentError::Running(agent.info));
         }
-        let settings = &self.settings;
+        let settings = self.settings.clone();
         let wanted = settings.agent.as_ref().ok_or(AgentError::NotSet)?;
         let id = AgentId(self.agents + 1);
         let mut command = Command::new(wanted.program.clone());
@@ -57,9 +59,10 @@ impl Primary {
         if wanted.channel {
             command.descriptor(CHANNEL, Stdio::Ipc).serialization(settings.serialization);
         }
-        for (name, value) in environment::of_agent(settings, wanted, id) {
-            command.env(name, value);
-        }
+        // Nobody asks whether it is there.
+        let notify = self.notify_socket(format_args!("agent-{id}"));
+        notify::tell(&mut command, notify.as_ref(), None);
+        command.envs(environment::of_agent(&settings, wanted, id));
         if let Some(cwd) = wanted.cwd.as_ref().or(settings.cwd.as_ref()) {
             command.cwd(cwd);
         }
@@ -73,6 +76,7 @@ impl Primary {
             if let Some(link) = &link {
                 poller.add(link, Token::AgentChannel(id).into(), Interest::Read)?;
             }
+            self.watch_notify(notify.as_ref(), Token::AgentNotify(id))?;
             Ok(link)
         });
         // Nobody would see what it says or that it ends.
@@ -89,7 +93,7 @@ impl Primary {
         }
         let output = [1, 2].map(|number| ends.get_mut(number).and_then(Option::take));
         let (online, dirty, blocked) = (false, false, false);
-        self.agent = Some(Agent { info, process, output, link, online, dirty, blocked, next_seq: 0 });
+        self.agent = Some(Agent { info, process, output, link, notify, online, dirty, blocked, next_seq: 0 });
         self.tell_of_agent(info, AgentEvent::Started);
         Ok(info)
     }
@@ -210,6 +214,7 @@ impl Primary {
             }
             self.hear_agent();
         }
+        self.end_agents_notify();
         self.agent = None;
         self.tell_of_agent(info, AgentEvent::Exit(exit));
     }

@@ -10,12 +10,12 @@ use std::{
 use ganger_proto::{Generation, Slot, WorkerId, cluster::Held, session::Limits};
 
 use super::{
-    DEAF_AFTER, Primary, Token,
+    DEAF_AFTER, Primary, Token, notify,
     worker::{LaneEnd, Life, Worker, WorkerHandle},
 };
 use crate::{
     channel::{LaneLink, Link},
-    cluster::{Event, ForkError, Settings, WorkerInfo, environment, group::Launch, hints},
+    cluster::{Event, ForkError, Settings, WorkerInfo, environment, group::Launch, place},
     process::{Command, Started, Stdio, Streams},
     sys::poll::Interest,
 };
@@ -102,9 +102,13 @@ impl Primary {
         let launch = settings.launch(slot);
         let mut command = Command::new(launch.program);
         command.args(self.hints(&settings, &launch));
-        command.args(inspected(launch.program, launch.args, settings.inspect_port, &mut self.inspected));
+        let args = inspected(launch.program, launch.args, settings.inspect_port, &mut self.inspected);
+        let is_inspected = args.len() > launch.args.len();
+        command.args(args);
         command.guarded(true).stdio(stdio(&settings, launch.channel)).serialization(launch.serialization);
         command.lane(launch.channel && launch.lane && !is_runtime(launch.program));
+        let notify = self.notify_socket(format_args!("worker-{id}"));
+        notify::tell(&mut command, notify.as_ref(), self.watchdog);
         command.envs(environment::of_worker(&settings, &launch, id, slot)).envs(env.iter().cloned());
         if let Some(cwd) = launch.cwd {
             command.cwd(cwd);
@@ -124,6 +128,7 @@ impl Primary {
             if let Some(link) = &link {
                 self.poller.get_ref().add(link, Token::Channel(id).into(), Interest::Read)?;
             }
+            self.watch_notify(notify.as_ref(), Token::Notify(id))?;
             let lane =
                 lane.map(|socket| LaneEnd { link: LaneLink::new(socket), agreed: false, blocked: false });
             if let Some(lane) = &lane {
@@ -149,6 +154,8 @@ impl Primary {
             ends,
             link,
             lane,
+            notify,
+            is_inspected,
             blocked: false,
             exit: None,
             held: Held::default(),
@@ -162,18 +169,10 @@ impl Primary {
     /// The options that put the hints before a worker's program, if it gets them.
     fn hints(&mut self, settings: &Settings, launch: &Launch<'_>) -> Vec<OsString> {
         let is_wanted = settings.hints && (launch.channel || settings.graceful);
-        if !is_wanted || !is_node(launch.program) || !hints::are_taken_with(launch.args) {
+        if !is_wanted || !is_node(launch.program) || !place::takes_hints_with(launch.args) {
             return Vec::new();
         }
-        match self.hints.as_mut().map(|hints| hints.options(settings.graceful)) {
-            Some(Ok(options)) => options,
-            Some(Err(error)) => {
-                self.hints = None;
-                self.events.push_back(Event::NoHints { error });
-                Vec::new()
-            }
-            None => Vec::new(),
-        }
+        self.in_place(|place| place.hints(settings.graceful)).unwrap_or_default()
     }
 
     /// Our ends of a worker's pipes, once, until it is reaped.

@@ -13,6 +13,9 @@ pub(super) enum Token {
     AgentProcess(AgentId),
     /// A connection whose first bytes are waited for.
     Peek(u32),
+    /// What a worker says of itself.
+    Notify(WorkerId),
+    AgentNotify(AgentId),
 }
 
 impl From<Token> for u64 {
@@ -25,6 +28,8 @@ impl From<Token> for u64 {
             Token::AgentChannel(AgentId(id)) => (4, id),
             Token::AgentProcess(AgentId(id)) => (5, id),
             Token::Peek(number) => (6, number),
+            Token::Notify(WorkerId(id)) => (7, id),
+            Token::AgentNotify(AgentId(id)) => (8, id),
         };
         (kind << 32) | u64::from(id)
     }
@@ -40,7 +45,9 @@ impl From<u64> for Token {
             3 => Self::Lane(WorkerId(id)),
             4 => Self::AgentChannel(AgentId(id)),
             5 => Self::AgentProcess(AgentId(id)),
-            _ => Self::Peek(id),
+            6 => Self::Peek(id),
+            7 => Self::Notify(WorkerId(id)),
+            _ => Self::AgentNotify(AgentId(id)),
         }
     }
 }

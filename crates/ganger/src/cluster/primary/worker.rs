@@ -13,7 +13,7 @@ use ganger_proto::{
 };
 use tokio::sync::mpsc;
 
-use super::{Call, DEAF_AFTER, Primary};
+use super::{Call, DEAF_AFTER, Primary, notify::NotifySocket};
 use crate::{
     channel::{LaneLink, Link, Message, SendError, attachment},
     clock,
@@ -36,6 +36,9 @@ pub(super) struct Worker {
     pub(super) ends: Vec<Option<OwnedFd>>,
     pub(super) link: Option<Link<Cargo>>,
     pub(super) lane: Option<LaneEnd>,
+    pub(super) notify: Option<NotifySocket>,
+    /// Whether it is a Node that may stand at a breakpoint.
+    pub(super) is_inspected: bool,
     /// Whether the poller reports when its channel can be written.
     pub(super) blocked: bool,
     pub(super) exit: Option<Exit>,

@@ -9,6 +9,7 @@ use super::{
     connected::{Shared, Taken},
     inherited::Inherited,
     life::Life,
+    notifier::Notifier,
 };
 use crate::{
     cluster::environment,
@@ -23,11 +24,12 @@ pub struct NewWorker {
     slot: Slot,
     primary: Option<Taken>,
     inherited: Inherited,
+    notifier: Option<Notifier>,
 }
 
 /// What this process was started as; for programs that have a runtime of their own, others use
 /// [`ganger::worker`](crate::worker). Belongs first in `main`, before any thread is started: it takes what is the worker's
-/// own (`NODE_CHANNEL_FD`, `NODE_UNIQUE_ID`, `GANGER_SLOT`, `LISTEN_FDS` and their like) out of the environment, so that the
+/// own (`NODE_CHANNEL_FD`, `NODE_UNIQUE_ID`, `GANGER_SLOT`, `LISTEN_FDS`, `NOTIFY_SOCKET` and their like) out of the environment, so that the
 /// program's own children do not take themselves for workers.
 ///
 /// ```no_run
@@ -91,16 +93,17 @@ pub(crate) fn take() -> io::Result<Option<Role>> {
         let lane = adopt_lane(worker.get(4).and_then(Option::as_deref));
         Ok(Some(Taken { channel: fd::adopt(number)?, lane, serialization }))
     };
-    let role = match (text(2), role.as_deref()) {
+    let mut role = match (text(2), role.as_deref()) {
         (Some(id), _) if text(0).is_some() => {
             let id: u32 = id.parse().map_err(|_| wrong(node::UNIQUE_ID, &id))?;
             let slot = slot.unwrap_or(Slot(id.saturating_sub(1)));
             let (primary, inherited) = (primary()?, Inherited::take()?);
-            Role::Worker(NewWorker { id: WorkerId(id), slot, primary, inherited })
+            Role::Worker(NewWorker { id: WorkerId(id), slot, primary, inherited, notifier: None })
         }
         (_, Some(environment::AGENT)) => {
             let (id, slot) = (WorkerId(0), Slot(0));
-            let member = NewWorker { id, slot, primary: primary()?, inherited: Inherited::take()? };
+            let (primary, inherited) = (primary()?, Inherited::take()?);
+            let member = NewWorker { id, slot, primary, inherited, notifier: None };
             Role::Agent(NewAgent { id: AgentId(number()), member })
         }
         // A ganger's worker without a channel.
@@ -110,6 +113,12 @@ pub(crate) fn take() -> io::Result<Option<Role>> {
         }
         _ => return Ok(None),
     };
+    // Who was started by nobody of that sort may use them as it likes.
+    let notifier = Notifier::take()?;
+    if let Role::Worker(worker) = &mut role {
+        // By its channel it says as much.
+        worker.notifier = notifier.filter(|_| worker.is_alone());
+    }
     Ok(Some(role))
 }
 
@@ -119,7 +128,7 @@ fn wrong(name: &str, value: &str) -> io::Error {
 
 impl NewWorker {
     fn alone(id: WorkerId, slot: Slot, inherited: Inherited) -> Self {
-        Self { id, slot, primary: None, inherited }
+        Self { id, slot, primary: None, inherited, notifier: None }
     }
 
     /// Whether there is no primary.
@@ -153,9 +162,10 @@ impl NewWorker {
     }
 
     fn start(self) -> io::Result<Worker> {
-        let Self { id, slot, primary, inherited } = self;
+        let Self { id, slot, primary, inherited, notifier } = self;
         let life = Life::default();
         let primary = primary.map(|taken| Shared::start(taken, life.clone())).transpose()?;
-        Ok(Worker::new(Member { id, slot, primary, inherited, life, heeding: Once::new() }))
+        let notifier = notifier.map(Notifier::start);
+        Ok(Worker::new(Member { id, slot, primary, inherited, notifier, life, heeding: Once::new() }))
     }
 }

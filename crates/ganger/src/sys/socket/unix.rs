@@ -24,7 +24,7 @@ pub struct UnixMode {
     pub writable_all: bool,
 }
 
-/// The file of a socket that we listen on. Dropped, it is removed, unless somebody else's has taken its place.
+/// The file of a socket of ours. Dropped, it is removed, unless somebody else's has taken its place.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -73,6 +73,23 @@ pub fn listen_unix(path: &Path, mode: UnixMode, backlog: i32) -> io::Result<(Own
     listen(&socket, backlog)?;
     file.rename(path, abandoned)?;
     Ok((socket, Some(file)))
+}
+
+/// A socket at a path where there is nothing yet, on which datagrams are received: non-blocking and close-on-exec. Only `owner`, or
+/// else this user, and root can send any. The second result is its file.
+///
+/// # Errors
+/// `EADDRINUSE`, `ENAMETOOLONG`, `ENOENT`, `EACCES`, `EROFS`; `EPERM` for another owner, without the right to give files away.
+pub fn receive_at(path: &Path, owner: Option<u32>) -> io::Result<(OwnedFd, SocketFile)> {
+    let socket = open(AddressFamily::UNIX, SocketType::DGRAM)?;
+    // Its file is made with these, so that it is nobody else's for a moment.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let file = SocketFile { path: path.into(), identity: identity(path)? };
+    if let Some(owner) = owner {
+        std::os::unix::fs::chown(path, Some(owner), None)?;
+    }
+    Ok((socket, file))
 }
 
 /// The file that is there and may be replaced, if any: a socket that refuses connections. A regular file refuses them
@@ -330,6 +347,26 @@ mod tests {
                 assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, expected);
             }
         });
+    }
+
+    #[test]
+    fn a_socket_for_datagrams_is_its_owners() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (socket, file) = receive_at(&path, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let sender = UnixDatagram::unbound().unwrap();
+        let mut buffer = [0; 8];
+        let mut receive = || super::super::receive_datagram(socket.as_fd(), &mut buffer);
+        assert_eq!(receive().unwrap_err().kind(), ErrorKind::WouldBlock);
+        for datagram in ["READY=1", "", "too long for it", "8 bytes."] {
+            sender.send_to(datagram.as_bytes(), &path).unwrap();
+        }
+        assert_eq!([receive().unwrap(), receive().unwrap()], [Some(7), Some(0)]);
+        assert_eq!([receive().unwrap(), receive().unwrap()], [None, Some(8)]);
+        assert_eq!(receive_at(&path, None).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(file);
+        assert_eq!(names(directory.path()), [""; 0]);
     }
 
     #[test]
