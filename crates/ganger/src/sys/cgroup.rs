@@ -52,20 +52,25 @@ impl MemoryGroup {
             None => (Version::Two, "sys/fs/cgroup", named(str::is_empty)?),
         };
         let mount = root.join(mount);
-        // In a container the path may be the host's and not be there: what is above it is.
-        let path = mount.join(path.trim_start_matches('/'));
+        // In a container the path may be the host's and not be there: what is above it is. Or it leads out of what can be seen.
+        let path = path.trim_start_matches('/');
+        let path = if path.starts_with("..") { mount.clone() } else { mount.join(path) };
         let path = path.ancestors().take_while(|path| path.starts_with(&mount)).find(|path| path.is_dir())?;
         Some(Self { version, path: path.into(), mount, machine: root.join("proc/vmstat") })
     }
 
     /// How many processes the kernel has killed in it because memory had run out, in it or in the machine. `None` where
-    /// that is not counted (Linux before 4.13).
+    /// that is not counted (Linux before 4.13), or when the group has been removed.
     pub fn oom_kills(&self) -> Option<u64> {
         let of = |path: &Path| count(path, "oom_kill");
         match self.version {
+            _ if !self.path.is_dir() => return None,
             Version::One => of(&self.path.join("memory.oom_control")),
-            // The topmost group counts nothing, nor does one without the controller; a group counts for those in it.
-            Version::Two => self.upwards("memory.events").find_map(|path| of(&path)),
+            // The topmost group counts nothing, and one without the controller leaves it to the one above it. The other file
+            // counts the groups in a group too.
+            Version::Two => self
+                .upwards("memory.events.local")
+                .find_map(|local| of(&local).or_else(|| of(&local.with_file_name("memory.events")))),
         }
         .or_else(|| of(&self.machine))
     }
@@ -158,6 +163,32 @@ mod tests {
         assert_eq!(group.limit(), Some(65_536));
     }
 
+    /// As it is on a machine that has it alone (Linux 6): a worker in the primary's group, beside a group with processes of others.
+    #[test]
+    fn version_2_counts_what_was_killed_in_a_group_and_in_those_below_it() {
+        let machine = Machine::new("0::/system.slice/shop.service\n");
+        let group = "sys/fs/cgroup/system.slice/shop.service";
+        machine.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n");
+        machine.write("proc/vmstat", "oom_kill 40\n");
+        machine.write("sys/fs/cgroup/system.slice/memory.events", "oom_kill 30\n");
+        machine.write("sys/fs/cgroup/system.slice/memory.events.local", "oom_kill 0\n");
+        machine.write(&format!("{group}/memory.events"), EVENTS.replace("oom_kill 1", "oom_kill 9").as_str());
+        machine.write(&format!("{group}/memory.events.local"), EVENTS);
+        let own = machine.group().unwrap();
+        assert_eq!(own.oom_kills(), Some(1), "eight were killed in groups of their own");
+        // A worker that was moved into a group of its own, without the controller.
+        machine.write("proc/7/cgroup", "0::/system.slice/shop.service/worker\n");
+        machine.write(&format!("{group}/worker/cgroup.procs"), "7\n");
+        let below = machine.group().unwrap();
+        assert_eq!((below.oom_kills(), below == own), (Some(1), false));
+        // And with it; when it has gone, nobody knows.
+        machine.write(&format!("{group}/worker/memory.events.local"), "oom_kill 2\n");
+        assert_eq!(below.oom_kills(), Some(2));
+        fs::remove_dir_all(machine.0.path().join(group).join("worker")).unwrap();
+        assert_eq!(below.oom_kills(), None);
+        assert_eq!(machine.group(), Some(own));
+    }
+
     #[test]
     fn version_1() {
         let machine = Machine::new("5:cpu,cpuacct:/x\n4:memory:/web\n0::/\n");
@@ -179,7 +210,9 @@ mod tests {
         assert_eq!((group.oom_kills(), group.limit()), (Some(3), Some(1 << 28)));
         let machine = Machine::new("0::/../../docker/0123\n");
         machine.write("sys/fs/cgroup/memory.events", EVENTS);
-        assert_eq!(machine.group().unwrap().oom_kills(), Some(1));
+        machine.write("sys/fs/cgroup/memory.current", "4096\n");
+        let group = machine.group().unwrap();
+        assert_eq!((group.oom_kills(), group.usage()), (Some(1), Some(4096)));
     }
 
     #[test]
