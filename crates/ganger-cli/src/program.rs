@@ -150,6 +150,14 @@ fn executable(typed: Typed<'_>, word: &OsStr, args: &[OsString]) -> Result<Progr
             return Err(Unusable(format!("there is no {} here and none on PATH", shown(word))));
         }
     };
+    if let Some((node, options)) = file::node_behind(&found) {
+        check_runtime(typed, node.as_ref())?;
+        program.program = node.into();
+        // The file as the kernel would name it; a name that begins with a dash would be an option.
+        let is_named = is_path(word) && !word.as_encoded_bytes().starts_with(b"-");
+        let script = if is_named { word.into() } else { found.clone().into_os_string() };
+        program.args = options.into_iter().map(OsString::from).chain([script]).chain(program.args).collect();
+    }
     let interpreter = file::interpreter(word, &found);
     program.channel = interpreter.is_none();
     // What an interpreter runs, and a program found on PATH, is named after where it is used.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Programs that run JavaScript and understand Node's channel.
 const RUNTIMES: [&str; 4] = ["node", "nodejs", "bun", "deno"];
+/// The one among them that hints are for, by its names.
+const NODE: [&str; 2] = ["node", "nodejs"];
 /// Programs that run others' code and know nothing of Node's channel; a digit or a dot may follow the name.
 /// A helper in Node that such a program starts would take the channel for its own and abort.
 const INTERPRETERS: [&str; 31] = [
@@ -51,6 +53,34 @@ pub(super) fn interpreter(word: &OsStr, found: &Path) -> Option<String> {
     }
     let names = [stem(word), stem(real.as_os_str()), hash_bang.and_then(|name| stem(name.as_ref()))];
     names.into_iter().flatten().find(|name| INTERPRETERS.contains(name)).map(str::to_owned)
+}
+
+/// The Node that a file's `#!` line names, and the options that stand there: so the kernel, and `env` for it, would start it. None
+/// if it names anything else, or says more than words can.
+pub(super) fn node_behind(found: &Path) -> Option<(String, Vec<String>)> {
+    let line = first_line(found)?;
+    let (interpreter, rest) = split(line.strip_prefix("#!")?.trim());
+    // The kernel passes on what follows as one word, `env -S` as several.
+    let words: Vec<&str> = match (interpreter.ends_with("/env"), rest.strip_prefix("-S")) {
+        (true, Some(rest)) => rest.split_whitespace().collect(),
+        (true, None) => vec![rest],
+        (false, _) if rest.is_empty() => vec![interpreter],
+        (false, _) => vec![interpreter, rest],
+    };
+    let (node, options) = words.split_first()?;
+    let is_node = NODE.contains(&Path::new(node).file_name()?.to_str()?);
+    let is_word = |word: &&str| !word.contains(|c: char| c.is_whitespace() || "\"'\\$=#".contains(c));
+    let is_option = |word: &&str| word.starts_with('-') && !word.contains(char::is_whitespace);
+    let plain = match interpreter.ends_with("/env") {
+        true => words.iter().all(is_word),
+        false => options.iter().all(is_option),
+    };
+    (is_node && plain).then(|| ((*node).to_owned(), options.iter().map(|word| (*word).to_owned()).collect()))
+}
+
+/// The first word of a line, and the rest of it.
+fn split(line: &str) -> (&str, &str) {
+    line.split_once(char::is_whitespace).map_or((line, ""), |(first, rest)| (first, rest.trim_start()))
 }
 
 /// The program that a `#!` line names, also behind `env`.
@@ -101,6 +131,44 @@ mod tests {
         check("#!/usr/bin/env -S A=b ruby -w", Some("ruby"));
         check("#!/usr/bin/env", None);
         check("\u{7f}ELF", None);
+    }
+
+    #[test]
+    fn a_node_behind_a_hash_bang_line_is_started_as_the_kernel_would() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cli");
+        let check = |line: &str, expected: Option<&str>| {
+            std::fs::write(&path, format!("{line}\nserve();\n")).unwrap();
+            let words = node_behind(&path).map(|(node, options)| [vec![node], options].concat().join(" "));
+            assert_eq!(words.as_deref(), expected, "{line}");
+        };
+        check("#!/usr/bin/env node", Some("node"));
+        check("#! /usr/bin/env  nodejs ", Some("nodejs"));
+        check(
+            "#!/usr/bin/env -S node --no-warnings --enable-source-maps",
+            Some("node --no-warnings --enable-source-maps"),
+        );
+        check("#!/opt/node/bin/node", Some("/opt/node/bin/node"));
+        check(
+            "#!/opt/node/bin/node --max-old-space-size=99",
+            Some("/opt/node/bin/node --max-old-space-size=99"),
+        );
+        for other in [
+            "",
+            "#!",
+            "#!/usr/bin/env",
+            "#!/usr/bin/env node --no-warnings",
+            "#!/usr/bin/env -S A=b node",
+            "#!/usr/bin/env -S node --title='a b'",
+            "#!/usr/bin/env -i node",
+            "#!/usr/bin/node --one --two",
+            "#!/usr/bin/env bun",
+            "#!/usr/bin/nodemon",
+            "#!/bin/sh",
+            "serve();",
+        ] {
+            check(other, None);
+        }
     }
 
     #[test]

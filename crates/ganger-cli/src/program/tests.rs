@@ -172,7 +172,14 @@ fn anything_else_is_executed_as_it_is() {
     place.check("../bin/serverd", "../bin/serverd", true, "bin");
     place.check("python3 -u app.py", "python3 -u app.py", false, "work");
     place.check("./run.sh", "./run.sh", false, "work");
-    place.check("./cli", "./cli", true, "work");
+    place.check("./cli --port 1", "node ./cli --port 1", true, "work");
+    place.write("bin/tool-of-npm", "#!/usr/bin/env -S node --no-warnings\n", 0o755);
+    let found = place.directory.path().join("bin/tool-of-npm");
+    place.check("tool-of-npm x", &format!("node --no-warnings {} x", found.display()), true, "work");
+    place.write("work/other", "#!/opt/node/bin/node\n", 0o755);
+    place.refused("./other", "the runtime /opt/node/bin/node does not exist: look at its spelling");
+    place.write("work/own", "#!/usr/bin/env -S A=b node\n", 0o755);
+    place.check("./own", "./own", true, "work");
     place.refused("nope", "there is no nope here and none on PATH");
     place.refused("./nope", "./nope does not exist: look at its spelling and at where it is looked for");
     place.refused("notes", "there is no notes on PATH; for the file in this directory write ./notes");
