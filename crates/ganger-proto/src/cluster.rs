@@ -59,7 +59,7 @@ impl Capabilities {
     /// A real Node: its receiver takes pipelined hand-offs and answers probes.
     pub const NODE: Self = Self { window: 32, lane: false, probe: true, tells_closes: false };
     /// A worker of this project.
-    pub const GANGER: Self = Self { window: 32, lane: false, probe: false, tells_closes: true };
+    pub const GANGER: Self = Self { window: 32, lane: false, probe: true, tells_closes: true };
 }
 
 /// What happened to a primary. `C` is an accepted connection.

@@ -98,6 +98,8 @@ struct HandOff<C> {
     /// Our copy, while it is not with the session.
     connection: Option<C>,
     acknowledged: bool,
+    /// Whether somebody wants to know when the worker answers for it.
+    is_question: bool,
 }
 
 impl<C> Primary<C> {
@@ -281,7 +283,7 @@ impl<C> Primary<C> {
             Input::Returned { worker, seq, connection } => {
                 // It is short of descriptors: several at once could be mixed up at its end.
                 self.narrow(worker);
-                match self.take_hand_off(worker, seq) {
+                match self.take_hand_off(now, worker, seq) {
                     Some(hand_off) => self.refused(now, worker, hand_off, connection),
                     None => self.orphan(connection),
                 };
@@ -400,7 +402,7 @@ impl<C> Primary<C> {
         let Some(connection) = hand_off.and_then(|hand_off| hand_off.connection.take()) else {
             return self.event(Event::Misbehaved { worker: id, what: Misbehaviour::UnknownAnswer });
         };
-        let Some(mut hand_off) = self.take_hand_off(id, ack) else { return self.orphan(connection) };
+        let Some(mut hand_off) = self.take_hand_off(now, id, ack) else { return self.orphan(connection) };
         if accepted {
             self.counters.served += 1;
             self.drop_connection(connection, Fate::Accepted);
@@ -413,10 +415,13 @@ impl<C> Primary<C> {
     }
 
     /// Takes a hand-off off the books, whatever its outcome.
-    fn take_hand_off(&mut self, id: WorkerId, seq: Seq) -> Option<HandOff<C>> {
+    fn take_hand_off(&mut self, now: Time, id: WorkerId, seq: Seq) -> Option<HandOff<C>> {
         let worker = self.workers.get_mut(&id)?;
         let at = worker.under_way.iter().position(|hand_off| hand_off.seq == seq)?;
         let hand_off = worker.under_way.remove(at)?;
+        if hand_off.is_question {
+            self.event(Event::Probed { worker: id, lag: now - hand_off.since });
+        }
         if let Some(listener) = self.listeners.get_mut(&hand_off.listener) {
             listener.change(id, |load| load.under_way = load.under_way.saturating_sub(1));
         }

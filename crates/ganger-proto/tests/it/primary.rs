@@ -1,5 +1,7 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
+mod probe;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -560,32 +562,4 @@ fn who_is_withdrawn_gets_nothing_from_a_dead_slot_either() {
         (vec![other], vec![]),
         "it waits for the one that is left"
     );
-}
-
-#[test]
-fn a_question_is_answered_and_its_connection_is_nobodys() {
-    let mut bench = Bench::new();
-    let worker = bench.worker_in(0);
-    bench.primary.probe(bench.now, worker, 9);
-    bench.perform();
-    assert_eq!(bench.dropped, [(9, Fate::Probe)], "of this one it is not known that it answers");
-    bench.primary.set_capabilities(bench.now, worker, Capabilities::NODE);
-    bench.primary.probe(bench.now, worker, 10);
-    bench.perform();
-    assert_eq!(bench.dropped.last(), Some(&(10, Fate::Probe)), "delivered is enough for it");
-    bench.now = bench.now + Duration::from_millis(7);
-    let (_, ack, _) = *bench.handed.last().unwrap();
-    let message = ClusterMessage { seq: Some(Seq(77)), act: Act::Accepted { ack, accepted: false } };
-    bench.primary.handle(bench.now, Input::Message { worker, message: message.clone() });
-    let answered = |effect: Effect<u32>| match effect {
-        Effect::Event(Event::Probed { lag, .. }) => Some(lag),
-        _ => None,
-    };
-    assert_eq!(
-        std::iter::from_fn(|| bench.primary.poll_effect()).find_map(answered),
-        Some(Duration::from_millis(7))
-    );
-    // Once is enough, and nothing was counted.
-    bench.handle(Input::Message { worker, message });
-    assert_eq!(bench.primary.snapshot().counters, Default::default());
 }

@@ -255,10 +255,19 @@ impl Part {
                 tokio::spawn(async { fail_as_ordered() });
                 Value::Null
             }
+            "block" => loop {
+                std::thread::park();
+            },
             "panic at once" => fail_as_ordered(),
             "env" => {
                 let names = env::vars().map(|(name, _)| name);
-                let ours = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
+                let ours = [
+                    "NODE_CHANNEL_FD",
+                    "NODE_CHANNEL_SERIALIZATION_MODE",
+                    "NODE_UNIQUE_ID",
+                    "NOTIFY_SOCKET",
+                    "WATCHDOG_USEC",
+                ];
                 json!(names.filter(|name| ours.contains(&name.as_str())).collect::<Vec<_>>())
             }
             "run" => {

@@ -149,6 +149,7 @@ impl<C> Primary<C> {
             refused_by,
             connection: None,
             acknowledged: false,
+            is_question: false,
         });
         self.effects.push_back(Effect::SendConnection {
             worker: worker_id,

@@ -1,5 +1,10 @@
-//! Questions to a worker's event loop: a `newconn` for a key that nobody has. A Node answers it with `accepted: false`
-//! (`onconnection` in `lib/internal/cluster/child.js`), from its event loop and at no cost.
+//! Questions to a worker: is it there?
+//!
+//! Who is known to answer gets a `newconn` for a key that nobody has. A Node answers it with `accepted: false` (`onconnection` in
+//! `lib/internal/cluster/child.js`), from its event loop and at no cost, and so does a worker of this project. For all others the
+//! oldest connection that they were handed and have not answered for is the question.
+
+use std::time::Duration;
 
 use super::Primary;
 use crate::{
@@ -12,15 +17,23 @@ use crate::{
 const KEY: &str = "ganger:probe";
 
 impl<C> Primary<C> {
-    /// Whether the worker is known to answer questions.
+    /// Whether there is a channel on which the worker could answer.
     pub fn can_probe(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.capabilities.probe && worker.channel_open)
+        self.workers.get(&id).is_some_and(|worker| worker.channel_open)
     }
 
     /// Asks the worker whether it is there. A Node dies of a `newconn` without a connection, so one goes with it: any will
-    /// do. The answer is [`Event::Probed`]; there is none from who cannot be asked.
+    /// do. The answer is [`Event::Probed`], from who is not known to answer questions and has nothing to answer for at once; there
+    /// is none from who cannot be asked.
     pub fn probe(&mut self, now: Time, id: WorkerId, connection: C) {
-        if !self.can_probe(id) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.channel_open) else {
+            return self.drop_connection(connection, Fate::Probe);
+        };
+        if !worker.capabilities.probe {
+            match worker.under_way.front_mut() {
+                Some(oldest) => oldest.is_question = true,
+                None => self.event(Event::Probed { worker: id, lag: Duration::ZERO }),
+            }
             return self.drop_connection(connection, Fate::Probe);
         }
         let seq = self.take_seq();

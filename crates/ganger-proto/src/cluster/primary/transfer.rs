@@ -23,6 +23,7 @@ impl<C> Primary<C> {
                 refused_by: hand_off.refused_by,
                 connection: hand_off.connection.map(&mut map),
                 acknowledged: hand_off.acknowledged,
+                is_question: hand_off.is_question,
             });
             let under_way = under_way.collect();
             let Worker {
