@@ -25,6 +25,11 @@ impl<T> Calendar<T> {
         self.entries.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// Whether all that is to come is like this.
+    pub(crate) fn all(&self, is: impl Fn(&T) -> bool) -> bool {
+        self.entries.values().all(is)
+    }
+
     pub(crate) fn take_next(&mut self) -> Option<(Time, T)> {
         self.entries.pop_first().map(|((at, _), what)| (at, what))
     }

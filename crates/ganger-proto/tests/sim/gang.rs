@@ -1,11 +1,13 @@
 //! The guard that drives the primary, under one virtual clock, with up to thousands of workers. What passes through the
 //! channels are messages and not bytes: those are the other simulation's.
 
+mod agent;
 mod checks;
 mod driver;
 mod happenings;
 mod kernel;
 mod seats;
+mod watch;
 mod worker;
 mod world;
 
@@ -19,7 +21,7 @@ const STEPS_OF_A_WORKER: u64 = 12;
 pub(crate) fn run(seed: u64) -> u64 {
     let mut world = World::new(seed);
     let last = STEPS_OF_A_SEED + STEPS_OF_A_WORKER * world.seats.len() as u64;
-    while world.around.step < last && world.ended.is_none() && world.step() {
+    while world.around.step < last + world.watch.steps() && world.ended.is_none() && world.step() {
         if world.around.step.is_multiple_of(1000) {
             world.check();
         }

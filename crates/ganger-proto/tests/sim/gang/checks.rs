@@ -8,7 +8,7 @@ use ganger_proto::{
     guard::{Input, Verdict},
 };
 
-use super::world::World;
+use super::world::{Occasion, World};
 use crate::clients::Place;
 
 /// When a gang began to end: when, how many were ready, and whether any had ever been.
@@ -53,6 +53,7 @@ impl World {
         dispatched.sort_unstable();
         let book: Vec<(Slot, WorkerId)> = self.seats.dispatched().collect();
         assert_eq!(dispatched, book, "others are in dispatch than the guard wants");
+        self.watch.check(self.around.now);
         if !self.guard.is_ending() {
             assert_eq!(self.guard.ready(), self.seats.ready(), "the guard counts others as ready");
         }
@@ -61,11 +62,25 @@ impl World {
     /// Lets everything come to an end that can.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000_000 {
-            if !self.step() {
+            if !self.step() || self.is_quiet() {
                 return;
             }
         }
         panic!("it does not come to rest: {:?}", self.primary.snapshot());
+    }
+
+    /// Nothing is to come but questions, their answers, and what is said unasked: that goes on for ever.
+    fn is_quiet(&self) -> bool {
+        let complete = self.workers.len() == self.seats.len() && self.guard.ready() == self.seats.len();
+        complete
+            && self.agents.are_ready()
+            && !self.guard.is_reloading()
+            && self.workers.values().all(|worker| !worker.hung)
+            && self.primary.poll_timeout().is_none()
+            && self
+                .around
+                .calendar
+                .all(|occasion| matches!(occasion, Occasion::Asked(..) | Occasion::Pings(_)))
     }
 
     /// After the faults the gang is as large as it is wanted, and nobody waits; unless it was right to end.
@@ -79,6 +94,9 @@ impl World {
         assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
         assert_eq!(self.guard.workers() as usize, self.seats.len());
         assert_eq!(self.guard.ready(), self.seats.len(), "the gang does not come back to its size");
+        assert!(self.agents.are_ready(), "the agent does not come back");
+        let hung = self.workers.values().find(|worker| worker.hung);
+        assert!(hung.is_none(), "nobody has found that a worker hangs");
         let snapshot = self.primary.snapshot();
         for worker in &snapshot.workers {
             assert_eq!((worker.state, worker.draining), (WorkerState::Listening, false), "{worker:?}");
@@ -137,7 +155,11 @@ impl World {
                 );
                 assert_eq!(ending.ready, 0, "somebody is ready: {ending:?}");
             }
-            other => panic!("it ended for {other:?}"),
+            Verdict::AgentStart => assert!(!self.agents.came_first(), "an agent had been ready: {ending:?}"),
+            Verdict::AgentCrashLoop => {
+                assert!(self.agents.are_hopeless(ending.at), "there is hope for the agent: {ending:?}");
+                assert_eq!(ending.ready, 0, "somebody is ready: {ending:?}");
+            }
         }
     }
 

@@ -4,11 +4,12 @@
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, WorkerId,
     cluster::{Capabilities, Effect, Event, Fate, Input, Policy, Primary},
-    guard::{self, Action, Exit, Guard, Notice, Sign, Verdict},
+    guard::{self, Action, Cause, Exit, Guard, Notice, Sign, Verdict},
     node::{Act, ClusterMessage},
 };
 
 use super::{
+    watch::is_question,
     worker::{Down, Kind, Said, Temper, Worker},
     world::{Occasion, World},
 };
@@ -72,6 +73,11 @@ impl World {
                 self.around.within_ms(1, Occasion::Examined(number));
             }
             Effect::Drop { connection, fate } => {
+                let is_question = is_question(connection.0);
+                assert_eq!(is_question, fate == Fate::Probe, "{connection:?} is {fate:?}");
+                if is_question {
+                    return;
+                }
                 if fate != Fate::Accepted {
                     self.around.note("is given up", WorkerId(0), connection.0);
                 }
@@ -97,6 +103,9 @@ impl World {
     fn send_connection(&mut self, id: WorkerId, seq: Seq, message: ClusterMessage, connection: Connection) {
         let Act::NewConn { key } = message.act else { unreachable!("{message:?} brings a connection") };
         let number = connection.0;
+        if is_question(number) {
+            return self.send_question(id, seq, connection);
+        }
         let worker = self.workers.get_mut(&id).filter(|worker| worker.session_open);
         let Some(worker) = worker.filter(|worker| worker.down.len() < worker.temper.room) else {
             self.around.note("is full for", id, number);
@@ -157,13 +166,19 @@ impl World {
         }
     }
 
-    fn take_from_session(&mut self, id: WorkerId, seq: Seq) -> Connection {
+    pub(crate) fn take_from_session(&mut self, id: WorkerId, seq: Seq) -> Connection {
         let worker = self.workers.get_mut(&id).expect("it has just spoken");
         let at = worker.session.iter().position(|(sent, _)| *sent == seq);
         let sent = at.and_then(|at| worker.session.remove(at));
         let (_, connection) = sent.unwrap_or_else(|| panic!("worker {id} was not sent {seq:?}"));
-        self.around.clients.moved(connection.0, Place::Session(id), Place::Primary);
+        self.leaves_session(id, connection.0);
         connection
+    }
+
+    fn leaves_session(&mut self, id: WorkerId, number: u32) {
+        if !is_question(number) {
+            self.around.clients.moved(number, Place::Session(id), Place::Primary);
+        }
     }
 
     /// A worker's channel is read to its end, or cut.
@@ -173,10 +188,8 @@ impl World {
             return;
         }
         let undelivered: Vec<(Seq, Connection)> = std::mem::take(&mut worker.session).into();
-        for (_, connection) in &undelivered {
-            self.around.clients.moved(connection.0, Place::Session(id), Place::Primary);
-        }
         self.seats.out_of_dispatch(worker.slot, id);
+        undelivered.iter().for_each(|(_, connection)| self.leaves_session(id, connection.0));
         self.around.note("channel ended", id, undelivered.len() as u32);
         self.handle(Input::ChannelClosed { worker: id, undelivered });
         self.forget(id);
@@ -207,8 +220,10 @@ impl World {
                 if known.is_some_and(|(_, kind)| kind == Kind::Node) {
                     self.primary.set_capabilities(self.around.now, worker, Capabilities::NODE);
                 }
-                guard::Input::Online(worker)
+                self.say_to_guard(guard::Input::Online(worker));
+                return self.watchable(worker);
             }
+            Event::Probed { worker, .. } => return self.answered(worker),
             Event::Listening { worker, query } => {
                 let address = format!("{:?}:{:?}", query.address, query.port);
                 self.say_to_guard(guard::Input::Opened(worker, address));
@@ -217,9 +232,7 @@ impl World {
             Event::Leaving { worker } => guard::Input::Leaving(worker),
             Event::Disconnect { worker } => guard::Input::Disconnected(worker),
             Event::Exit { worker, .. } => {
-                if let Some(worker) = self.workers.get(&worker) {
-                    self.seats.leaves(self.around.now, worker.slot, worker.id);
-                }
+                self.leaves(worker);
                 self.forget(worker);
                 guard::Input::Exited(worker, Exit::Code(1))
             }
@@ -251,17 +264,19 @@ impl World {
                 };
                 self.primary.pause_slot(self.around.now, slot, paused);
             }
-            Action::Probe(id) => unreachable!("worker {id} was not said to answer"),
+            Action::Probe(id) => self.probe(id),
             Action::Terminate(id) => self.with(id, Worker::terminate),
             Action::Kill(id) => {
                 if let Some(worker) = self.workers.get(&id) {
                     self.seats.killed(worker.slot, id);
                 }
+                self.watch.is_killed(self.around.now, id);
                 self.with(id, Worker::die);
             }
-            Action::Agent(action) => unreachable!("this gang has no agent: {action:?}"),
+            Action::Agent(action) => self.perform_on_agent(action),
             Action::CloseSockets => {
                 self.closed = true;
+                self.agents.gang_ends();
                 self.end_began(self.around.now);
                 self.primary.close_sockets();
             }
@@ -273,7 +288,13 @@ impl World {
             Action::Notice(Notice::WorkerReady { worker, slot, .. }) => {
                 self.around.note("ready", worker, slot.0);
                 self.seats.is_ready(self.around.now, slot, worker);
+                self.watch.is_ready(self.around.now, worker);
             }
+            Action::Notice(Notice::Died { worker, cause: Cause::Unresponsive { after }, .. }) => {
+                self.around.note("was silent", worker, after.as_millis() as u32);
+                self.watch.died_silent(worker, after);
+            }
+            Action::Notice(Notice::Agent(notice)) => self.agents.told(self.around.now, &notice),
             Action::Notice(Notice::Scaled { to, .. }) => self.seats.scaled(to as usize),
             Action::Notice(_) => {}
             Action::End(verdict) => self.ended(verdict),
@@ -286,10 +307,12 @@ impl World {
             self.seats.out_of_dispatch(worker.slot, id);
             self.seats.leaves(self.around.now, worker.slot, id);
         }
+        self.watch.leaves(id);
     }
 
     fn start(&mut self, slot: Slot, generation: Generation) {
         assert!(!self.closed, "a worker is started in a gang that ends");
+        assert!(self.agents.came_first(), "a worker is started before the agent is ready");
         let now = self.around.now;
         // What a reload has decided is done, also when it has failed meanwhile.
         if self.guard.is_reloading() {
@@ -306,7 +329,10 @@ impl World {
             return self.say_to_guard(guard::Input::StartFailed { slot, error: "no memory".into() });
         }
         self.around.note("started", id, slot.0);
-        let temper = Temper::new(&mut self.around.random, bad, self.around.calm);
+        let temper = Temper::new(&mut self.around.random, bad, self.around.calm, self.seats.len());
+        if temper.pings {
+            self.around.within_ms(1000, Occasion::Pings(id));
+        }
         self.workers.insert(id, Worker::start(id, slot, temper, &mut self.around));
         self.seats.started(slot, id);
         self.say_to_guard(guard::Input::Started { slot, worker: id, channel: true });
@@ -315,6 +341,7 @@ impl World {
     fn ended(&mut self, verdict: Verdict) {
         let alive = self.workers.values().find(|worker| !worker.reaped);
         assert!(alive.is_none(), "the gang has ended, and a worker has not");
+        assert!(self.agents.are_gone(), "the gang has ended, and the agent has not");
         self.check_verdict(&verdict);
         self.ended = Some(verdict);
     }

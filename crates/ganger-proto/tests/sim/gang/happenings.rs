@@ -1,6 +1,9 @@
 //! What may happen to a gang, besides clients.
 
-use ganger_proto::{Slot, WorkerId, guard::Input};
+use ganger_proto::{
+    Slot, WorkerId,
+    guard::{AgentInput, Input},
+};
 
 use super::{
     worker::{Said, Worker},
@@ -14,7 +17,7 @@ const MOST: usize = 4000;
 type Happening = (usize, fn(&mut World, WorkerId));
 
 /// A stop and a kill are at the end of each run.
-const HAPPENINGS: [Happening; 14] = [
+const HAPPENINGS: [Happening; 18] = [
     (300, |world, id| world.with(id, Worker::die)),
     (60, |world, id| world.with(id, Worker::hang)),
     (120, |world, id| world.hung_dies(id)),
@@ -31,6 +34,10 @@ const HAPPENINGS: [Happening; 14] = [
     // Its channel gets full.
     (40, |world, id| world.with(id, |worker, _| worker.temper.room = 1)),
     (20, |world, _| world.crowd_dies()),
+    (20, |world, _| world.agents.dies(&mut world.around)),
+    (10, |world, _| world.agents.drops_channel(&mut world.around)),
+    (5, |world, _| world.say_of_agent(AgentInput::Condemned("garbage".into()))),
+    (10, |world, _| world.replace_agent()),
     (40, |world, _| world.program_changes()),
     (10, |world, _| world.upgrade()),
     // What somebody asks of the gang.
@@ -110,7 +117,9 @@ impl World {
         self.around.calm = true;
         self.around.badness = 0;
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.with(id, Worker::calm_down));
+        let watchdog = self.watch.is_on();
+        ids.into_iter().for_each(|id| self.with(id, |worker, around| worker.calm_down(around, watchdog)));
+        self.agents.calm_down(&mut self.around);
         for slot in self.paused.clone() {
             self.say_to_guard(Input::Pause(slot, false));
         }

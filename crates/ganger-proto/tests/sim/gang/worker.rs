@@ -51,7 +51,7 @@ pub(crate) struct Temper {
     /// It ends so many ms after its start.
     lives: Option<usize>,
     /// The longest pause between two things that it does, and the longest that it serves a client, in ms.
-    pause: usize,
+    pub(crate) pause: usize,
     serves: usize,
     /// The most connections that it serves at a time.
     pub(crate) most: usize,
@@ -65,6 +65,10 @@ pub(crate) struct Temper {
     pub(crate) loses: usize,
     /// … or does not say so.
     pub(crate) silent: usize,
+    /// Whether somebody looks whether it is there. In a large gang it is few: questions are not all that is to happen.
+    pub(crate) watched: bool,
+    /// Whether it says so by itself.
+    pub(crate) pings: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +106,7 @@ struct Open {
 }
 
 impl Temper {
-    pub(crate) fn new(random: &mut Random, bad: bool, calm: bool) -> Self {
+    pub(crate) fn new(random: &mut Random, bad: bool, calm: bool, size: usize) -> Self {
         let kind = *random.pick(&[Kind::Plain, Kind::Node, Kind::Ganger]);
         let mut often = |per_mille: usize, most: usize| {
             if !calm && random.chance(per_mille) { 1 + random.below(most) } else { 0 }
@@ -122,6 +126,8 @@ impl Temper {
             refuses,
             loses,
             silent,
+            watched: random.chance(20_000 / size),
+            pings: random.chance(200),
         };
         if bad {
             match random.below(4) {
@@ -441,10 +447,11 @@ impl Worker {
         self.leave_to_others(around);
     }
 
-    /// The faults end; who is beyond help dies.
-    pub(crate) fn calm_down(&mut self, around: &mut Around) {
+    /// The faults end; who is beyond help dies, unless a watchdog is to find it.
+    pub(crate) fn calm_down(&mut self, around: &mut Around, watchdog: bool) {
+        let is_found = watchdog && self.temper.watched && self.temper.kind != Kind::Plain;
         // Connections of which it said nothing are waited for until it goes.
-        if self.hung || !self.booted || self.temper.silent > 0 {
+        if (self.hung && !is_found) || !self.booted || self.temper.silent > 0 {
             self.die(around);
         }
         self.temper.calm_down();

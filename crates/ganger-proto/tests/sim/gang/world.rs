@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ganger_proto::{
-    Slot, SocketId, Time, WorkerId,
+    AgentId, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{self, Input, Peer, Policy, Primary, StickyBy},
     guard::{Config, Guard, Limit, Verdict},
     node::{Sockname, Target},
 };
 
 use super::{
+    agent::{Agents, OfAgent},
     checks::Ending,
     kernel::Kernel,
     seats::Seats,
+    watch::Watch,
     worker::{Said, Worker},
 };
 use crate::{
@@ -32,6 +34,8 @@ pub(crate) struct World {
     pub(crate) primary: Primary<Connection>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) seats: Seats,
+    pub(crate) agents: Agents,
+    pub(crate) watch: Watch,
     /// What the primary has told and the guard not heard.
     pub(crate) told: VecDeque<cluster::Event>,
     /// Connections that the driver looks at: for their first bytes, or for whether anybody has touched them.
@@ -104,6 +108,12 @@ pub(crate) enum Occasion {
     Ends(WorkerId),
     /// A worker's process is reaped.
     Reaped(WorkerId),
+    /// A worker is asked whether it is there.
+    Asked(WorkerId, Seq),
+    /// A worker says by itself that it is there.
+    Pings(WorkerId),
+    /// Something happens to the agent of this number.
+    Agent(AgentId, OfAgent),
 }
 
 impl Around {
@@ -164,6 +174,8 @@ impl World {
             _ => config.restart_limit,
         };
         config.batch = *random.pick(&[1, 3, 100]);
+        config.watchdog = random.pick(&[None, Some(2), Some(10), Some(60)]).map(Duration::from_secs);
+        config.agent = random.chance(300);
         config.seed = random.next();
         // About so much time passes in the steps that the seed has.
         let span = seconds(&mut random, &[20, 100, 400]);
@@ -190,12 +202,15 @@ impl World {
             around.within_ms(500, Occasion::Survey);
         }
         let seats = Seats::new(size, config.restart_limit);
+        let (agents, watch) = (Agents::new(config.agent), Watch::new(config.watchdog));
         let mut world = Self {
             around,
             guard: Guard::new(now, config),
             primary: Primary::new(policy),
             workers: BTreeMap::new(),
             seats,
+            agents,
+            watch,
             told: VecDeque::new(),
             peeking: BTreeMap::new(),
             examining: BTreeMap::new(),
@@ -273,6 +288,9 @@ impl World {
             Occasion::Heard(id, said) => self.heard(id, said),
             Occasion::Eof(id) => self.channel_ended(id),
             Occasion::Reaped(id) => self.reaped(id),
+            Occasion::Asked(id, seq) => self.hears_question(id, seq),
+            Occasion::Pings(id) => self.pings(id),
+            Occasion::Agent(id, what) => self.agent_does(id, what),
         }
     }
 
