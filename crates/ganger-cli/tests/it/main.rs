@@ -20,3 +20,4 @@ mod program;
 mod reload;
 mod serve;
 mod stop;
+mod watchdog;

@@ -56,6 +56,13 @@ fn as_pid_1_it_leaves_nothing_of_a_killed_worker() {
     assert_eq!(lines_as_pid_1(KILLED), ["killed 2", "reaped"]);
 }
 
+/// It hangs, and the watchdog finds it.
+#[test]
+fn as_pid_1_it_leaves_nothing_of_a_worker_that_hung() {
+    let hung = KILLED.replace("process.kill(process.pid, 'SIGKILL')", "{ for (;;); }");
+    assert_eq!(lines_as_pid_1(&hung), ["killed 2", "reaped"]);
+}
+
 #[test]
 fn as_pid_1_it_reaps_the_orphans_of_its_workers() {
     assert_eq!(lines_as_pid_1(ORPHAN), ["orphan of 1", "reaped"]);
@@ -72,7 +79,7 @@ fn lines_as_pid_1(program: &str) -> Vec<String> {
     let mut gang = Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
         .arg(env!("CARGO_BIN_EXE_ganger"))
-        .args(["run", "-n", "1", "--runtime"])
+        .args(["run", "-n", "1", "--watchdog", "1s", "--runtime"])
         .args([&node, &script])
         .current_dir(dir.path())
         .stdin(Stdio::null())

@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 /// Enough for the command and two workers; a leak is over soon.
@@ -118,19 +120,22 @@ function leak() {
   kept.push(Buffer.alloc(1 << 20, 1));
   setTimeout(leak, 10);
 }
+const child = require('node:child_process').spawn('tail', ['-f', '/dev/null'], { stdio: 'ignore' });
 require('node:http').createServer((request, response) => {
-  response.end(String(process.pid));
+  response.end(`${process.pid} ${child.pid}`);
   if (request.url === '/leak') leak();
 }).listen(0);
 "#;
 
-fn get(port: u16, path: &str) -> i32 {
+/// Who answers, and what it has started.
+fn get(port: u16, path: &str) -> [i32; 2] {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.rsplit("\r\n\r\n").next().unwrap().parse().unwrap_or_else(|_| panic!("{answer:?}"))
+    let (worker, child) = answer.rsplit("\r\n\r\n").next().unwrap().split_once(' ').unwrap();
+    [worker, child].map(|pid| pid.parse().unwrap_or_else(|_| panic!("{answer:?}")))
 }
 
 fn script(text: &str) -> tempfile::TempDir {
@@ -147,7 +152,7 @@ fn who_leaks_until_the_kernel_takes_it_died_of_memory_and_is_replaced() {
     let gang = group.start(&["-n", "2", &app]);
     let port = gang.port();
     gang.event("ready");
-    let leaking = get(port, "/leak");
+    let [leaking, child] = get(port, "/leak");
     let died = gang.event("worker-died");
     assert_eq!((&died["kind"], &died["pid"]), (&"out-of-memory".into(), &leaking.into()), "{died}");
     assert_eq!((&died["signal"], &died["restarts"]), (&9.into(), &0.into()), "{died}");
@@ -158,16 +163,25 @@ fn who_leaks_until_the_kernel_takes_it_died_of_memory_and_is_replaced() {
     // Pages of files count as its own here, whoever pays for them: it may be more than the limit.
     assert!(memory.iter().max() > Some(&(LIMIT / 8)), "{memory:?}");
     assert!(died["replaced_by"].is_number(), "{died}");
+    gone(child);
 
     // Somebody else's kill is no kill of the kernel's, although it counts one by now.
-    let next = get(port, "/");
+    let [next, child] = get(port, "/");
     kill(next);
     let died = gang.event("worker-died");
     assert_eq!((&died["kind"], &died["pid"]), (&"signal".into(), &next.into()), "{died}");
     assert_eq!(died["cause"], "signal SIGKILL");
+    gone(child);
 }
 
 fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+/// Waits for the end of somebody else's process.
+fn gone(pid: i32) {
+    // Without one it has ended already.
+    let Ok(process) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return };
+    let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)), Ok(1), "{pid} lives on");
 }
