@@ -100,6 +100,8 @@ pub struct Primary {
     events: VecDeque<Event>,
     /// Turns of the loop since others had theirs.
     turns: u32,
+    /// All that the poller had was dealt with: its next news wakes us.
+    drained: bool,
     pace: Pace,
     orphans: Orphans,
     /// What others want of it, from their own tasks.
@@ -146,6 +148,7 @@ impl Primary {
             dirty: Vec::new(),
             events: VecDeque::new(),
             turns: 0,
+            drained: true,
             pace: Pace::default(),
             orphans: Orphans::new()?,
             calls,
@@ -286,12 +289,22 @@ impl Primary {
                 biased;
                 ready = self.poller.readable() => match ready {
                     Ok(mut ready) => {
-                        // Workers on our CPU get more done if they are given several connections at once.
-                        if self.pace.is_flood(Some(since.elapsed())) {
+                        // Workers on our CPU get more done if they are given several connections at once. What is there
+                        // by then is all dealt with before we wait again, so that strangers on our CPU cost us one turn each.
+                        let flood = self.pace.is_flood(Some(since.elapsed()));
+                        if flood && self.drained {
                             std::thread::yield_now();
                         }
                         // A poller without news must be seen once, or its next news would not wake us.
-                        if ready.get_inner().wait(&mut self.readiness).is_err() || self.readiness.is_empty() {
+                        let poller = ready.get_inner();
+                        let mut news = poller.wait(&mut self.readiness).is_ok() && !self.readiness.is_empty();
+                        if !news && flood {
+                            // Asleep, we would be woken, in the place of a worker, by the first of its answers.
+                            std::thread::yield_now();
+                            news = poller.wait(&mut self.readiness).is_ok() && !self.readiness.is_empty();
+                        }
+                        self.drained = !news;
+                        if !news {
                             ready.clear_ready();
                         }
                     }
