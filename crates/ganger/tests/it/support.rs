@@ -200,10 +200,15 @@ impl Gang {
         self.with(move |primary| primary.send(worker, &message).map(drop).unwrap()).await;
     }
 
+    /// The next event, but for the hints, which come when they come.
     pub(crate) async fn event(&mut self) -> Event {
-        let event = self.events.recv().await.expect("the primary has ended");
-        self.log.push(format!("{:.300}", format!("{event:?}")));
-        event
+        loop {
+            let event = self.events.recv().await.expect("the primary has ended");
+            self.log.push(format!("{:.300}", format!("{event:?}")));
+            if !matches!(event, Event::TakesHints { .. }) {
+                return event;
+            }
+        }
     }
 
     /// The first event that is wanted; those before it are not.
