@@ -38,7 +38,7 @@ pub use datagram::UdpSocket;
 pub use endpoint::Endpoint;
 pub use environment::inherited_policy;
 pub use event::{Address, Event, WorkerFault};
-pub use events::{Events, HELD};
+pub use events::{Events, HELD, HELD_BYTES};
 pub use ganger_proto::{
     cluster::{Counters, Held, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
     node::{AddressType, Panic, hints::Report},

@@ -291,4 +291,18 @@ impl Event {
             | Self::Lagged { .. } => None,
         }
     }
+
+    /// How many bytes of it its talker chose; what has a short bound of its own is not counted.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Message { message, .. } | Self::Agent { event: AgentEvent::Message(message), .. } => {
+                message.payload().as_bytes().len()
+            }
+            Self::Letter(letter) => letter.data.as_bytes().len(),
+            Self::Panicked { panic, .. } | Self::Agent { event: AgentEvent::Panicked(panic), .. } => {
+                panic.message.len() + panic.backtrace.as_ref().map_or(0, String::len)
+            }
+            _ => 0,
+        }
+    }
 }

@@ -12,11 +12,14 @@ use super::Event;
 
 /// So many events wait for the reader of [`Events`].
 pub const HELD: usize = 1024;
+/// And so many bytes of messages, letters and panics before the newest one: 64 MiB, which is as long as one message may be.
+pub const HELD_BYTES: usize = 64 << 20;
 
 /// What happens in a [`Cluster`](super::Cluster), for one reader.
 ///
-/// The primary does not wait for the reader. At most [`HELD`] events wait for it; when there are more, the oldest of the
-/// worker that has most to say is dropped, with the sockets in it, and [`Event::Lagged`] says how many are gone. What
+/// The primary does not wait for the reader. At most [`HELD`] events wait for it, and at most [`HELD_BYTES`] of what workers
+/// and agent say in them, to which the newest one may add its own. When there are more, the oldest of the worker that has most
+/// to say is dropped, with the sockets in it, and [`Event::Lagged`] says how many are gone. What
 /// happens to a worker once (fork, online, disconnect, exit) and `setup` is dropped only when nothing else waits, so nobody's
 /// chatter pushes out another's exit. What is so at this moment is known by
 /// [`Cluster::snapshot`](super::Cluster::snapshot) in any case.
@@ -64,7 +67,7 @@ impl Teller {
     pub(super) fn tell(&self, event: Event) {
         let mut state = self.shared.lock();
         if !state.ended {
-            state.backlog.push(event.talker(), event);
+            state.backlog.push(event.talker(), event.length(), event);
             self.shared.changed.notify_one();
         }
     }
@@ -105,37 +108,62 @@ impl Drop for Events {
     }
 }
 
-/// A queue of at most [`HELD`] events, where the loudest loses first.
+/// A queue of at most [`HELD`] events and [`HELD_BYTES`], where the loudest loses first.
 #[derive(Debug)]
 struct Backlog<E> {
-    queue: VecDeque<(Option<Party>, E)>,
-    /// How many of them are whose.
-    talk: BTreeMap<Party, usize>,
+    queue: VecDeque<Entry<E>>,
+    /// How much of them is whose.
+    talk: BTreeMap<Party, Talk>,
+    /// How many bytes they all have.
+    bytes: usize,
     missed: u64,
+}
+
+#[derive(Debug)]
+struct Entry<E> {
+    talker: Option<Party>,
+    bytes: usize,
+    event: E,
+}
+
+/// What waits of one talker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Talk {
+    events: usize,
+    bytes: usize,
 }
 
 impl<E> Default for Backlog<E> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), talk: BTreeMap::new(), missed: 0 }
+        Self { queue: VecDeque::new(), talk: BTreeMap::new(), bytes: 0, missed: 0 }
     }
 }
 
 impl<E> Backlog<E> {
-    /// `talker` is who can say such a thing without end.
-    fn push(&mut self, talker: Option<Party>, event: E) {
+    /// `talker` is who can say such a thing without end, `bytes` how long it is.
+    fn push(&mut self, talker: Option<Party>, bytes: usize, event: E) {
         if self.queue.len() == HELD {
-            self.make_room();
+            self.drop_oldest_of(self.loudest(|talk| talk.events));
         }
-        self.queue.push_back((talker, event));
+        while self.bytes > HELD_BYTES {
+            self.drop_oldest_of(self.loudest(|talk| talk.bytes));
+        }
+        self.queue.push_back(Entry { talker, bytes, event });
+        self.bytes += bytes;
         if let Some(talker) = talker {
-            *self.talk.entry(talker).or_default() += 1;
+            let talk = self.talk.entry(talker).or_default();
+            talk.events += 1;
+            talk.bytes += bytes;
         }
     }
 
-    fn make_room(&mut self) {
-        let loudest = self.talk.iter().max_by_key(|(_, count)| **count).map(|(talker, _)| *talker);
-        let at = loudest.and_then(|_| self.queue.iter().position(|(talker, _)| *talker == loudest));
-        // Without any talk: the oldest of all.
+    fn loudest(&self, measure: impl Fn(&Talk) -> usize) -> Option<Party> {
+        self.talk.iter().max_by_key(|(_, talk)| measure(talk)).map(|(talker, _)| *talker)
+    }
+
+    /// Of a talker's, or the oldest of all where nobody talks.
+    fn drop_oldest_of(&mut self, talker: Option<Party>) {
+        let at = self.queue.iter().position(|entry| talker.is_none() || entry.talker == talker);
         self.remove(at.unwrap_or(0));
         self.missed += 1;
     }
@@ -145,12 +173,14 @@ impl<E> Backlog<E> {
     }
 
     fn remove(&mut self, at: usize) -> Option<E> {
-        let (talker, event) = self.queue.remove(at)?;
+        let Entry { talker, bytes, event } = self.queue.remove(at)?;
+        self.bytes -= bytes;
         if let Some(talker) = talker
-            && let Some(count) = self.talk.get_mut(&talker)
+            && let Some(talk) = self.talk.get_mut(&talker)
         {
-            *count -= 1;
-            if *count == 0 {
+            talk.events -= 1;
+            talk.bytes -= bytes;
+            if talk.events == 0 {
                 self.talk.remove(&talker);
             }
         }
@@ -179,13 +209,13 @@ mod tests {
     #[test]
     fn the_loudest_loses_its_oldest() {
         let mut backlog = Backlog::default();
-        backlog.push(QUIET, (2, 0));
-        backlog.push(None, (0, 0));
+        backlog.push(QUIET, 1, (2, 0));
+        backlog.push(None, 0, (0, 0));
         for number in 0..5000 {
-            backlog.push(LOUD, (1, number));
+            backlog.push(LOUD, 1, (1, number));
         }
-        backlog.push(QUIET, (2, 1));
-        backlog.push(None, (0, 1));
+        backlog.push(QUIET, 1, (2, 1));
+        backlog.push(None, 0, (0, 1));
         assert_eq!(backlog.take_missed(), Some(5004 - HELD as u64));
         assert_eq!(backlog.take_missed(), None, "it is told once");
         let kept = all(backlog);
@@ -198,9 +228,39 @@ mod tests {
     fn lives_without_talk_are_bounded_too() {
         let mut backlog = Backlog::default();
         for number in 0..HELD + 3 {
-            backlog.push(None, number);
+            backlog.push(None, 0, number);
         }
         assert_eq!(backlog.take_missed(), Some(3));
         assert_eq!(all(backlog), (3..HELD + 3).collect::<Vec<_>>());
+    }
+
+    /// Whatever is said, no more bytes wait than are allowed and the newest event has.
+    #[test]
+    fn so_many_bytes_wait_and_the_newest() {
+        let mut backlog = Backlog::default();
+        backlog.push(None, 0, "exit");
+        for _ in 0..100 {
+            backlog.push(QUIET, 10, "quiet");
+        }
+        for _ in 0..5 {
+            backlog.push(LOUD, HELD_BYTES, "loud");
+            assert_eq!(backlog.bytes, HELD_BYTES + 1000);
+        }
+        assert_eq!(backlog.take_missed(), Some(4), "of what is loud in bytes, though there is little of it");
+        backlog.push(QUIET, 10, "quiet");
+        assert_eq!((backlog.take_missed(), backlog.bytes), (Some(1), 1010));
+        assert_eq!(all(backlog).len(), 102);
+    }
+
+    #[test]
+    fn who_reads_in_time_misses_nothing_however_long_it_is() {
+        let mut backlog = Backlog::default();
+        for number in 0..3 {
+            backlog.push(LOUD, HELD_BYTES, number);
+            backlog.push(QUIET, 0, number);
+            assert_eq!((backlog.pop(), backlog.pop()), (Some(number), Some(number)));
+            assert_eq!(backlog.take_missed(), None);
+        }
+        assert!(backlog.talk.is_empty());
     }
 }
