@@ -42,7 +42,7 @@ pub enum Fault {
     /// A handle of a type that this side does not know; it was closed.
     #[error("it sent a handle of the unknown type {kind:?}")]
     UnknownHandle {
-        /// The type's name.
+        /// How the type's name begins.
         kind: String,
     },
     /// It makes us answer and does not read the answers.

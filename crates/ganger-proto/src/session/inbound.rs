@@ -179,7 +179,7 @@ impl<H> Session<H> {
         Some(match payload.serialization() {
             Serialization::Json => {
                 let text = String::from_utf8_lossy(payload.as_bytes());
-                Fault::NotJson { start: text.chars().take(60).collect() }
+                Fault::NotJson { start: start(&text) }
             }
             Serialization::Advanced => Fault::NotAdvanced { error },
         })
@@ -207,7 +207,7 @@ impl<H> Session<H> {
                 self.events.push_back(Event::Message { payload, handle: Some((kind, handle)) });
             }
             (Err(kind), _) | (_, Meaning::Handle { kind: Err(kind), .. }) => {
-                self.fault(Fault::UnknownHandle { kind });
+                self.fault(Fault::UnknownHandle { kind: start(&kind) });
             }
             // An internal message that is nothing to us, and so is its handle.
             (Ok(_), _) => {}
@@ -277,6 +277,11 @@ impl Meaning {
             other => other,
         }
     }
+}
+
+/// How a text begins that a peer may have made as long as it likes.
+fn start(text: &str) -> String {
+    text.chars().take(60).collect()
 }
 
 /// What is wrong with a payload of no bytes.

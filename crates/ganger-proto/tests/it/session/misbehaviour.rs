@@ -125,6 +125,10 @@ fn a_handle_of_an_unknown_type_is_taken_and_closed() {
     let unknown = r#"{"cmd":"NODE_HANDLE","type":"net.BoundSocket","msg":1}"#;
     let fault = Event::Fault(Fault::UnknownHandle { kind: "net.BoundSocket".into() });
     check(&[unknown], &[4], &[fault], &[HANDLE_ACK]);
+    // What is told of it is no longer than a line.
+    let long = format!(r#"{{"cmd":"NODE_HANDLE","type":"{}","msg":1}}"#, "x".repeat(120));
+    let fault = Event::Fault(Fault::UnknownHandle { kind: "x".repeat(60) });
+    check(&[&long], &[4], &[fault], &[HANDLE_ACK]);
 }
 
 /// A real Node dies of it, or loses the rest of the chunk; if the line began in an earlier one, all after it.
