@@ -29,6 +29,7 @@ mod reload;
 mod restart;
 mod scale;
 mod seam;
+mod slots;
 mod start;
 mod succession;
 mod ward;
@@ -50,7 +51,7 @@ pub use succession::Why;
 
 pub use crate::node::Panic;
 
-use crate::{Generation, Slot, Time, WorkerId};
+use crate::{Generation, Time, WorkerId};
 use restart::Backoff;
 use ward::DEATH_FOLLOWS;
 use wards::Wards;
@@ -61,7 +62,7 @@ pub struct Guard {
     config: Config,
     phase: Phase,
     generation: Generation,
-    slots: Vec<Place>,
+    slots: slots::Slots,
     wards: Wards,
     /// None where none is wanted.
     agent: Option<agent::Agent>,
@@ -155,10 +156,9 @@ impl Guard {
 
     /// When [`Guard::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let places = self.slots.iter().filter_map(|place| place.start_at);
-        let wards = self.wards.timeout(&self.config);
+        let (slots, wards) = (self.slots.timeout(), self.wards.timeout(&self.config));
         let agent = self.agent.as_ref().and_then(|agent| agent.timeout(&self.config));
-        places.chain(wards).chain(agent).chain(self.recycling_timeout()).min()
+        [slots, wards, agent, self.recycling_timeout()].into_iter().flatten().min()
     }
 
     /// Whether the gang is on its way to its end.
@@ -168,7 +168,7 @@ impl Guard {
 
     /// How many slots have a ready worker. One whose channel has closed is not: it serves nobody new.
     pub fn ready(&self) -> usize {
-        self.slots.iter().filter(|place| place.good).count()
+        self.slots.good()
     }
 
     /// Something happened.
@@ -232,12 +232,8 @@ impl Guard {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         self.excuse(now);
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].start_at.is_some_and(|at| at <= now) {
-                self.start(Slot(slot as u32));
-            }
-        }
         self.reckon();
+        self.slots.due(now).into_iter().for_each(|slot| self.start(slot));
         self.wards.due(now).into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));
         self.handle_agent_timeout(now);
         self.proceed(now);

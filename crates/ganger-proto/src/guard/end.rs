@@ -70,9 +70,8 @@ impl Guard {
     }
 
     pub(super) fn finish_if_empty(&mut self, now: Time) {
-        let starting = self.slots.iter().any(|place| place.starting);
         if self.wards.is_empty()
-            && !starting
+            && !self.slots.iter().any(|place| place.starting)
             && self.agent_is_gone(now)
             && let Phase::Ending(verdict) = std::mem::replace(&mut self.phase, Phase::Ended)
         {

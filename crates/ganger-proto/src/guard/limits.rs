@@ -30,32 +30,30 @@ impl Guard {
         if self.config.max_lifetime.is_none() || self.is_replacing() {
             return None;
         }
-        let occupants = self.slots.iter().filter_map(|place| self.wards.get(&place.occupant?));
-        occupants.filter(|ward| ward.leaving.is_none()).filter_map(|ward| ward.old_at).min()
+        self.wards.next_old()
     }
 
     fn is_replacing(&self) -> bool {
-        self.is_ending()
-            || self.reload.is_some()
-            || self.draining() > 0
-            || self.slots.iter().any(|place| !place.is_settled())
+        self.is_ending() || self.reload.is_some() || self.wards.draining() > 0 || !self.slots.are_settled()
     }
 
     /// The first that is to be replaced is, unless somebody else is being.
     pub(super) fn proceed_recycling(&mut self, now: Time) {
         let none = self.config.max_lifetime.is_none() && self.config.max_memory.is_none();
-        if none || self.is_replacing() {
+        if none {
             return;
         }
-        let due = |slot: usize, worker: WorkerId| {
-            let ward =
-                self.wards.get(&worker).filter(|ward| ward.ready.is_some() && ward.leaving.is_none())?;
-            let old = ward.old_at.filter(|at| *at <= now).map(|_| Why::Lifetime);
-            ward.recycle.or(old).map(|why| (Slot(slot as u32), why))
+        self.reckon();
+        if self.is_replacing() {
+            return;
+        }
+        let due = |worker: WorkerId| {
+            let ward = self.wards.get(&worker)?;
+            let fills = self.slots.get(ward.slot.0 as usize)?.occupant == Some(worker);
+            fills.then_some((ward.slot, ward.recycle.unwrap_or(Why::Lifetime)))
         };
-        let mut occupied =
-            self.slots.iter().enumerate().filter_map(|(slot, place)| Some((slot, place.occupant?)));
-        if let Some((slot, why)) = occupied.find_map(|(slot, worker)| due(slot, worker)) {
+        let first = self.wards.worn(now).find_map(due);
+        if let Some((slot, why)) = first {
             self.begin_succession(slot, why);
         }
     }

@@ -63,8 +63,8 @@ impl Guard {
         }
         reload.agent = false;
         loop {
-            let under_way = self.reloading();
-            let draining = self.draining();
+            self.reckon();
+            let (under_way, draining) = (self.slots.reloading(), self.wards.draining());
             let Some(reload) = &mut self.reload else { return };
             if reload.left.is_empty() {
                 if under_way == 0 {
@@ -92,14 +92,6 @@ impl Guard {
         }
     }
 
-    /// How many slots are being reloaded now.
-    fn reloading(&self) -> u32 {
-        let reloading = |place: &&super::Place| {
-            place.succession.as_ref().is_some_and(|succession| succession.why == Why::Reload)
-        };
-        self.slots.iter().filter(reloading).count() as u32
-    }
-
     pub(super) fn slot_reloaded(&mut self) {
         if let Some(reload) = &mut self.reload {
             reload.done += 1;
@@ -108,7 +100,7 @@ impl Guard {
 
     fn finish_reload(&mut self, now: Time) {
         let Some(Reload { began, done, .. }) = self.reload.take() else { return };
-        let draining = self.draining() as u32;
+        let draining = self.wards.draining() as u32;
         self.notice(Notice::Reloaded { workers: done, after: now - began, draining });
     }
 

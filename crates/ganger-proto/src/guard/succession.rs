@@ -130,9 +130,4 @@ impl Guard {
         ward.leaving = Some(Ladder::dismiss(now, timeout, ward.channel_open));
         self.actions.push_back(Action::Hint(worker));
     }
-
-    /// How many workers that were dismissed are still there.
-    pub(super) fn draining(&self) -> usize {
-        self.wards.values().filter(|ward| ward.dismissed).count()
-    }
 }

@@ -6,6 +6,7 @@ mod scale;
 mod watch;
 
 use super::*;
+use crate::Slot;
 
 struct Gang {
     guard: Guard,

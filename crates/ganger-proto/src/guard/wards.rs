@@ -1,6 +1,7 @@
 //! All workers, with what would take long to find among thousands: for whom something is due, and in which slots one is good.
 //!
-//! Whoever looks at a worker to change it leaves a mark; [`Guard::reckon`] looks at those with a mark again, and at nobody else.
+//! Whoever looks at a worker to change it leaves a mark; [`Guard::reckon`] looks at those with a mark again, and at nobody else. So it
+//! is with the [slots](super::slots).
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 
@@ -12,11 +13,38 @@ use crate::{Slot, Time, WorkerId};
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Wards {
     all: BTreeMap<WorkerId, Ward>,
-    /// By the time at which something is due, as of the last reckoning.
+    /// What each of them counts for, as of the last reckoning.
+    counted: BTreeMap<WorkerId, Counted>,
+    /// By the time at which something is due.
     due: BTreeSet<(Time, WorkerId)>,
-    due_at: BTreeMap<WorkerId, Time>,
+    /// By the time at which they have served for long enough.
+    old: BTreeSet<(Time, WorkerId)>,
+    /// Those that are to be replaced as soon as their turn comes.
+    waiting: BTreeSet<WorkerId>,
+    /// How many were dismissed and are still there.
+    draining: usize,
     /// Who may have changed since then, and in which slot.
     marked: Vec<(WorkerId, Slot)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Counted {
+    due: Option<Time>,
+    old_at: Option<Time>,
+    waiting: bool,
+    dismissed: bool,
+}
+
+impl Counted {
+    fn of(ward: &Ward, config: &Config) -> Self {
+        let serves = ward.ready.is_some() && ward.leaving.is_none();
+        Self {
+            due: ward.timeout(config),
+            old_at: ward.old_at.filter(|_| serves),
+            waiting: serves && ward.recycle.is_some(),
+            dismissed: ward.dismissed,
+        }
+    }
 }
 
 impl Wards {
@@ -49,10 +77,6 @@ impl Wards {
         self.all.keys()
     }
 
-    pub(super) fn values(&self) -> btree_map::Values<'_, WorkerId, Ward> {
-        self.all.values()
-    }
-
     /// Everybody, to be changed.
     pub(super) fn values_mut(&mut self) -> btree_map::ValuesMut<'_, WorkerId, Ward> {
         self.marked.extend(self.all.iter().map(|(id, ward)| (*id, ward.slot)));
@@ -70,15 +94,38 @@ impl Wards {
         self.due.range(..=(now, WorkerId(u32::MAX))).map(|(_, id)| *id).collect()
     }
 
-    /// Enters anew when something is due for this one.
-    fn enter(&mut self, id: WorkerId, config: &Config) {
-        if let Some(at) = self.due_at.remove(&id) {
-            self.due.remove(&(at, id));
+    /// How many were dismissed and are still there, as of the last reckoning.
+    pub(super) fn draining(&self) -> usize {
+        self.draining
+    }
+
+    /// When the next one has served for long enough, as of the last reckoning.
+    pub(super) fn next_old(&self) -> Option<Time> {
+        self.old.first().map(|(at, _)| *at)
+    }
+
+    /// Who is to be replaced by now, as of the last reckoning.
+    pub(super) fn worn(&self, now: Time) -> impl Iterator<Item = WorkerId> {
+        let old = self.old.range(..=(now, WorkerId(u32::MAX))).map(|(_, id)| *id);
+        self.waiting.iter().copied().chain(old)
+    }
+
+    /// Counts this one again.
+    fn count(&mut self, id: WorkerId, config: &Config) {
+        let before = self.counted.remove(&id).unwrap_or_default();
+        before.due.map(|at| self.due.remove(&(at, id)));
+        before.old_at.map(|at| self.old.remove(&(at, id)));
+        self.waiting.remove(&id);
+        self.draining -= usize::from(before.dismissed);
+        let Some(ward) = self.all.get(&id) else { return };
+        let now = Counted::of(ward, config);
+        now.due.map(|at| self.due.insert((at, id)));
+        now.old_at.map(|at| self.old.insert((at, id)));
+        if now.waiting {
+            self.waiting.insert(id);
         }
-        if let Some(at) = self.all.get(&id).and_then(|ward| ward.timeout(config)) {
-            self.due.insert((at, id));
-            self.due_at.insert(id, at);
-        }
+        self.draining += usize::from(now.dismissed);
+        self.counted.insert(id, now);
     }
 }
 
@@ -86,11 +133,12 @@ impl Guard {
     /// Looks again at those that may have changed.
     pub(super) fn reckon(&mut self) {
         for (id, slot) in std::mem::take(&mut self.wards.marked) {
-            self.wards.enter(id, &self.config);
+            self.wards.count(id, &self.config);
             if let Some(place) = self.slots.get_mut(slot.0 as usize) {
                 let occupant = place.occupant.and_then(|id| self.wards.get(&id));
                 place.good = occupant.is_some_and(Ward::is_good);
             }
         }
+        self.slots.tally();
     }
 }
