@@ -10,17 +10,21 @@
 //! Invariant: a waiting connection is either in `pending` (somebody may have room) or in `parked` (every
 //! holder has refused it), never in both.
 
+mod sockets;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub(super) use sockets::{Socket, Sockets, State};
 
 use super::{
     Peer,
     schedule::{AnySchedule, Load, Schedule},
 };
 use crate::{
-    ListenerKey, Seq, Slot, SocketId, Time, WorkerId,
+    ListenerKey, Slot, SocketId, Time, WorkerId,
     node::{Query, Sockname, Target},
 };
 
@@ -28,10 +32,6 @@ use crate::{
 pub(super) const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// An address without a holder is closed after this long, unless a replacement is due.
 pub(super) const IDLE_FOR: Duration = Duration::from_millis(500);
-/// What waits in a slot's own socket is served by the other slots after this long without a worker.
-const VACANT_FOR: Duration = Duration::from_millis(100);
-/// The socket of a slot that is not to be filled again takes in what was on its way to it for so long.
-const STEERED_FOR: Duration = Duration::from_secs(1);
 /// With this many connections waiting the primary stops accepting: the kernel's queue is the better place.
 const PENDING_HIGH: usize = 256;
 /// And with this many it goes on.
@@ -48,9 +48,10 @@ pub(super) struct Listener<C> {
     pub(super) hands_over: bool,
     /// Whether each slot has a socket of its own.
     pub(super) per_slot: bool,
-    /// In the order in which they were bound.
-    pub(super) sockets: Vec<Socket>,
+    pub(super) sockets: Sockets,
     pub(super) holders: BTreeMap<WorkerId, Load>,
+    /// How many holders each slot has, where it has a socket of its own.
+    pub(super) filled: BTreeMap<Slot, usize>,
     pub(super) schedule: AnySchedule,
     pub(super) pending: VecDeque<Waiting<C>>,
     pub(super) parked: VecDeque<Parked<C>>,
@@ -58,37 +59,6 @@ pub(super) struct Listener<C> {
     pub(super) peeking: usize,
     /// Since when nobody holds it, and who was the last to close it, if that worker still lives.
     pub(super) idle: Option<(Time, Option<WorkerId>)>,
-}
-
-/// One socket of the kernel.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Socket {
-    pub(super) id: SocketId,
-    /// The slot whose it is; none if all slots share it.
-    pub(super) slot: Option<Slot>,
-    pub(super) state: State,
-    pub(super) accepting: bool,
-    /// Since when its slot has no worker that holds it.
-    vacant: Option<Time>,
-    /// Since when its slot is not to be filled again.
-    pub(super) retired: Option<Time>,
-    /// Its slot gets nothing for now.
-    paused: bool,
-    /// Whether what is new is led past it.
-    pub(super) passed_by: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum State {
-    Binding {
-        asked: Vec<(WorkerId, Seq)>,
-    },
-    Bound {
-        sockname: Option<Sockname>,
-    },
-    /// The driver hands in what the kernel has completed.
-    Closing,
-    Closed,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,64 +74,7 @@ pub(super) struct Parked<C> {
     pub(super) waiting: Waiting<C>,
 }
 
-impl Socket {
-    pub(super) fn new(id: SocketId, slot: Option<Slot>, asker: (WorkerId, Seq)) -> Self {
-        let state = State::Binding { asked: vec![asker] };
-        Self {
-            id,
-            slot,
-            state,
-            accepting: false,
-            vacant: None,
-            retired: None,
-            paused: false,
-            passed_by: false,
-        }
-    }
-
-    pub(super) fn is_bound(&self) -> bool {
-        matches!(self.state, State::Bound { .. })
-    }
-
-    pub(super) fn is_of(&self, slot: Slot) -> bool {
-        self.slot.is_none_or(|owner| owner == slot)
-    }
-
-    fn asked(&self) -> &[(WorkerId, Seq)] {
-        match &self.state {
-            State::Binding { asked } => asked,
-            State::Bound { .. } | State::Closing | State::Closed => &[],
-        }
-    }
-
-    /// No connection is to come any more.
-    fn close(&mut self) {
-        self.state = State::Closing;
-        self.accepting = false;
-    }
-
-    /// When its slot has been without a worker for long enough.
-    fn abandoned_at(&self) -> Option<Time> {
-        let vacant = self.vacant.filter(|_| self.is_bound())?;
-        Some(if self.retired.is_some() { vacant } else { vacant + VACANT_FOR })
-    }
-
-    /// When it may be closed for good.
-    fn done_at(&self) -> Option<Time> {
-        let (vacant, retired) = (self.vacant.filter(|_| self.is_bound())?, self.retired?);
-        Some(vacant.max(retired + STEERED_FOR))
-    }
-}
-
 impl<C> Listener<C> {
-    pub(super) fn socket(&self, id: SocketId) -> Option<&Socket> {
-        self.sockets.iter().find(|socket| socket.id == id)
-    }
-
-    pub(super) fn socket_mut(&mut self, id: SocketId) -> Option<&mut Socket> {
-        self.sockets.iter_mut().find(|socket| socket.id == id)
-    }
-
     pub(super) fn is_datagram(&self) -> bool {
         self.target.is_datagram()
     }
@@ -188,14 +101,18 @@ impl<C> Listener<C> {
 
     /// Closes what is open, and says which sockets that were.
     pub(super) fn close(&mut self) -> Vec<SocketId> {
-        let bound = self.sockets.iter_mut().filter(|socket| socket.is_bound());
-        bound.map(|socket| (socket.close(), socket.id).1).collect()
+        let bound = self.sockets.iter().filter(|socket| socket.is_bound());
+        let bound: Vec<SocketId> = bound.map(|socket| socket.id).collect();
+        for id in &bound {
+            self.sockets.change(*id, Socket::close);
+        }
+        bound
     }
 
     /// Whether the worker holds it or has asked for it.
     pub(super) fn knows(&self, worker: WorkerId) -> bool {
         let asked = |socket: &Socket| socket.asked().iter().any(|(asker, _)| *asker == worker);
-        self.holders.contains_key(&worker) || self.sockets.iter().any(asked)
+        self.holders.contains_key(&worker) || self.sockets.astir().any(asked)
     }
 
     /// Whether the worker was the last to close it.
@@ -224,11 +141,12 @@ impl<C> Listener<C> {
     /// Adds a holder; what everybody had refused has a new chance, and what this one refused before it
     /// closed the address as well.
     pub(super) fn join(&mut self, worker: WorkerId, load: Load) {
-        self.holders.insert(worker, load);
-        self.idle = None;
-        for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(load.slot)) {
-            socket.vacant = None;
+        if self.holders.insert(worker, load).is_none() && self.per_slot {
+            *self.filled.entry(load.slot).or_default() += 1;
         }
+        self.idle = None;
+        // The slot is filled again.
+        self.sockets.change_of(load.slot, |socket| (socket.vacant, socket.retired) = (None, None));
         self.schedule.added(worker, load);
         self.pending.iter_mut().for_each(|waiting| waiting.refused_by.retain(|by| *by != worker));
         self.revive();
@@ -245,11 +163,12 @@ impl<C> Listener<C> {
     }
 
     fn ask_no_more(&mut self, worker: WorkerId) {
-        for socket in &mut self.sockets {
+        self.sockets.change_astir(|socket| {
             if let State::Binding { asked } = &mut socket.state {
                 asked.retain(|(asker, _)| *asker != worker);
             }
-        }
+            None::<()>
+        });
     }
 
     /// Takes a worker out, whether it closed the address itself or is gone.
@@ -257,6 +176,9 @@ impl<C> Listener<C> {
         self.ask_no_more(worker);
         if let Some(Load { slot, .. }) = self.holders.remove(&worker) {
             self.schedule.removed(worker);
+            if let Some(count) = self.filled.get_mut(&slot) {
+                *count -= 1;
+            }
             self.vacate(now, slot);
             if self.holders.is_empty() {
                 self.idle = Some((now, closed_it.then_some(worker)));
@@ -268,17 +190,16 @@ impl<C> Listener<C> {
 
     /// Sees whether anybody in the slot still holds its socket.
     pub(super) fn vacate(&mut self, now: Time, slot: Slot) {
-        if !self.holders.values().any(|load| load.slot == slot) {
-            for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(slot)) {
-                socket.vacant = Some(now);
-            }
+        if self.per_slot && self.filled.get(&slot).is_none_or(|count| *count == 0) {
+            self.filled.remove(&slot);
+            self.sockets.change_of(slot, |socket| socket.vacant = Some(now));
         }
     }
 
     /// A slot is to get nothing for now, or again.
     pub(super) fn pause(&mut self, slot: Slot, paused: bool, stays: impl Fn(WorkerId) -> bool) {
-        for socket in self.sockets.iter_mut().filter(|socket| socket.slot == Some(slot)) {
-            socket.paused = paused;
+        if self.per_slot {
+            self.sockets.change_of(slot, |socket| socket.paused = paused);
         }
         for (worker, load) in self.holders.iter().filter(|(_, load)| load.slot == slot) {
             if paused {
@@ -316,7 +237,7 @@ impl<C> Listener<C> {
         let (hands_over, held) = (self.hands_over, !self.holders.is_empty());
         // What waits in a datagram socket can only be read by who has it.
         let lends = !self.is_datagram();
-        let change = |socket: &mut Socket| {
+        self.sockets.change_astir(|socket| {
             let room = waiting < if socket.accepting { PENDING_HIGH } else { PENDING_LOW };
             let ours = hands_over || (lends && socket.abandoned_at().is_some_and(|at| at <= now));
             let wanted = ours && socket.is_bound() && held && room;
@@ -324,8 +245,7 @@ impl<C> Listener<C> {
                 socket.accepting = wanted;
                 (socket.id, wanted)
             })
-        };
-        self.sockets.iter_mut().filter_map(change).collect()
+        })
     }
 
     /// Past which sockets what is new should be led, or no more: those of retired slots and, of datagrams, which nobody
@@ -335,21 +255,21 @@ impl<C> Listener<C> {
         let unwanted = |socket: &Socket| {
             socket.retired.is_some() || socket.paused || (is_datagram && socket.vacant.is_some())
         };
-        let others = self.sockets.iter().any(|socket| socket.is_bound() && !unwanted(socket));
-        let change = |socket: &mut Socket| {
+        let others = self.sockets.any_bound(|socket| !unwanted(socket));
+        self.sockets.change_astir(|socket| {
             let past = others && unwanted(socket);
             (socket.is_bound() && past != socket.passed_by).then(|| {
                 socket.passed_by = past;
                 (socket.id, past)
             })
-        };
-        self.sockets.iter_mut().filter_map(change).collect()
+        })
     }
 
     /// Closes the sockets of slots that are not to be filled again, and says which those are.
     pub(super) fn close_retired(&mut self, now: Time) -> Vec<SocketId> {
-        let done = self.sockets.iter_mut().filter(|socket| socket.done_at().is_some_and(|at| at <= now));
-        done.map(|socket| (socket.close(), socket.id).1).collect()
+        self.sockets.change_astir(|socket| {
+            socket.done_at().is_some_and(|at| at <= now).then(|| (socket.close(), socket.id).1)
+        })
     }
 
     /// When it wants to be looked at again.
@@ -362,8 +282,8 @@ impl<C> Listener<C> {
             && !self.holders.is_empty()
             && self.pending.len() + self.parked.len() < PENDING_LOW;
         let abandoned =
-            self.sockets.iter().filter(|socket| room && !socket.accepting).filter_map(Socket::abandoned_at);
-        let done = self.sockets.iter().filter_map(Socket::done_at);
+            self.sockets.astir().filter(|socket| room && !socket.accepting).filter_map(Socket::abandoned_at);
+        let done = self.sockets.astir().filter_map(Socket::done_at);
         parked.into_iter().chain(idle).chain(abandoned).chain(done).min()
     }
 }

@@ -58,6 +58,8 @@ pub struct Primary<C> {
     paused: BTreeSet<Slot>,
     /// Questions that were asked and not answered: of whom, and when.
     probes: BTreeMap<Seq, (WorkerId, Time)>,
+    /// Workers with connections whose end only a survey would show.
+    surveyed: BTreeSet<WorkerId>,
     counters: Counters,
     last_worker: u32,
     last_socket: u32,
@@ -113,6 +115,7 @@ impl<C> Primary<C> {
             unbound: BTreeSet::new(),
             paused: BTreeSet::new(),
             probes: BTreeMap::new(),
+            surveyed: BTreeSet::new(),
             counters: Counters::default(),
             last_worker: 0,
             last_socket: 0,
@@ -441,65 +444,6 @@ impl<C> Primary<C> {
             }
             None => self.orphan(connection),
         }
-    }
-
-    fn handle_channel_closed(&mut self, now: Time, id: WorkerId, undelivered: Vec<(Seq, C)>) {
-        for (seq, connection) in undelivered {
-            if self.is_probe(id, seq) {
-                self.drop_connection(connection, Fate::Probe);
-                continue;
-            }
-            let worker = self.workers.get_mut(&id);
-            match worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq)) {
-                Some(hand_off) => hand_off.connection = Some(connection),
-                None => self.orphan(connection),
-            }
-        }
-        self.forget_probes(id);
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        if std::mem::replace(&mut worker.channel_open, false) {
-            worker.draining = true;
-            worker.exited_after_disconnect.get_or_insert(false);
-            if worker.state != WorkerState::Dead {
-                worker.state = WorkerState::Disconnected;
-            }
-            self.leave_all(now, id);
-            self.event(Event::Disconnect { worker: id });
-            self.bury(now, id);
-        }
-    }
-
-    fn handle_exited(&mut self, now: Time, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.reaped = true;
-        worker.draining = true;
-        worker.state = WorkerState::Dead;
-        let exited_after_disconnect = *worker.exited_after_disconnect.get_or_insert(false);
-        self.leave_all(now, id);
-        self.event(Event::Exit { worker: id, exited_after_disconnect });
-        self.bury(now, id);
-    }
-
-    /// A worker that is reaped and whose channel is read to its end has no say any more: what it did not
-    /// take goes to another one.
-    fn bury(&mut self, now: Time, id: WorkerId) {
-        if !self.workers.get(&id).is_some_and(|worker| worker.reaped && !worker.channel_open) {
-            return;
-        }
-        let under_way = self.workers.remove(&id).map(|worker| worker.under_way).unwrap_or_default();
-        for hand_off in under_way.into_iter().rev() {
-            let HandOff { listener, peer, refused_by, connection, acknowledged, .. } = hand_off;
-            let Some(connection) = connection else { continue };
-            if acknowledged {
-                self.effects.push_back(Effect::Examine { listener, connection, peer });
-            } else if let Some(listener) = self.listeners.get_mut(&listener) {
-                self.counters.rescued += 1;
-                listener.pending.push_front(Waiting { connection, peer, refused_by });
-            } else {
-                self.orphan(connection);
-            }
-        }
-        self.dispatch_all(now);
     }
 
     fn orphan(&mut self, connection: C) {

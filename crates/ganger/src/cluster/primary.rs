@@ -5,6 +5,7 @@
 //! one buffer: an idle worker costs next to nothing. There is no decision in here that is not about
 //! descriptors.
 
+mod accept;
 mod agent;
 mod lane;
 mod letters;
@@ -18,9 +19,8 @@ mod token;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
-    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,7 +28,7 @@ use std::{
 
 use ganger_proto::{
     Seq, Slot, SocketId, Time, WorkerId,
-    cluster::{self as proto, Capabilities, Client, Input, Peer, Policy, Snapshot},
+    cluster::{self as proto, Capabilities, Input, Snapshot},
     messenger::{Messenger, Party},
     node::{Act, ClusterMessage},
     session::{self, Fault},
@@ -50,7 +50,7 @@ use crate::{
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
-        process, reap, socket, watch,
+        process, reap, watch,
     },
 };
 
@@ -61,8 +61,6 @@ use worker::{Cargo, Worker};
 
 /// So many turns of the loop come in a row, if there is always something to do.
 const TURNS: u32 = 8;
-/// So many connections are accepted before others have their turn.
-const ACCEPTS: usize = 16;
 /// So much is done for others in a row.
 const CALLS: usize = 64;
 /// A worker may leave so much unread before it is cut off.
@@ -89,6 +87,8 @@ pub struct Primary {
     agents: u32,
     messenger: Messenger,
     sockets: BTreeMap<SocketId, Socket>,
+    /// Those that may be waiting for descriptors.
+    short: BTreeSet<SocketId>,
     poller: AsyncFd<Poller>,
     readiness: Vec<Readiness>,
     buffer: Box<[u8]>,
@@ -140,6 +140,7 @@ impl Primary {
             agents: 0,
             messenger: Messenger::new(std::process::id().cast_signed(), clock::seed()),
             sockets: BTreeMap::new(),
+            short: BTreeSet::new(),
             poller: watch::watch(Poller::new()?, tokio::io::Interest::READABLE)?,
             readiness: Vec::new(),
             buffer: vec![0; READ_SIZE].into(),
@@ -323,19 +324,14 @@ impl Primary {
     }
 
     fn timeout(&self) -> Option<Time> {
-        let paused = self.sockets.values().filter_map(|socket| socket.paused_until);
-        let others = [self.machine.poll_timeout(), self.peeks.timeout(), self.survey.timeout()];
-        others.into_iter().flatten().chain(paused).min()
+        let paused = self.accepting_timeout();
+        let all = [self.machine.poll_timeout(), self.peeks.timeout(), self.survey.timeout(), paused];
+        all.into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self) {
         let now = clock::now();
-        for (id, socket) in &mut self.sockets {
-            if socket.paused_until.take_if(|until| *until <= now).is_some() && socket.accepting {
-                // What cannot be watched any more is looked at when its socket changes.
-                let _ = self.poller.get_ref().modify(&*socket, Token::Socket(*id).into(), Interest::Read);
-            }
-        }
+        self.accept_again(now);
         self.end_peeks(now);
         self.look_around(now);
         self.machine.handle_timeout(now);
@@ -379,44 +375,6 @@ impl Primary {
             self.perform();
         }
         self.readiness = readiness;
-    }
-
-    fn accept(&mut self, id: SocketId) {
-        let now = clock::now();
-        for _ in 0..ACCEPTS {
-            let Some(socket) = self.sockets.get_mut(&id).filter(|socket| socket.accepting) else { return };
-            let connection = socket.accept(&mut self.reserve, now);
-            let paused = socket.paused_until.is_some();
-            if paused {
-                // Level-triggered, it would wake us without end.
-                let _ = self.poller.get_ref().modify(&*socket, Token::Socket(id).into(), Interest::None);
-            }
-            let Some((connection, client)) = connection else { return };
-            let peer = self.peer(&connection, client);
-            self.machine.handle(now, Input::Accepted { socket: id, connection, peer });
-            if paused {
-                return;
-            }
-        }
-    }
-
-    /// What the policy asks of the client.
-    fn peer(&self, connection: &OwnedFd, client: Option<SocketAddr>) -> Peer {
-        match self.settings.policy {
-            Policy::Sticky(_) => {
-                let known = |address: SocketAddr| match address.ip().to_canonical() {
-                    IpAddr::V4(ip) => Client::known(&ip.octets()),
-                    IpAddr::V6(ip) => Client::known(&ip.octets()),
-                };
-                Peer { client: client.map_or(Client::Anyone, known), cookie: None }
-            }
-            // A Unix socket has a number too, but a survey does not find it.
-            Policy::LeastConn if !self.survey.is_refused() => {
-                let cookie = client.and_then(|_| socket::cookie(connection).ok());
-                Peer { client: Client::Anyone, cookie }
-            }
-            _ => Peer::default(),
-        }
     }
 
     /// Reads a worker's channel and tells the machine what it says.

@@ -30,13 +30,13 @@ impl<C> Primary<C> {
         if self.listeners.contains_key(&socket) {
             return Some(socket);
         }
-        self.listeners.iter().find(|(_, listener)| listener.socket(socket).is_some()).map(|(id, _)| *id)
+        self.listeners.iter().find(|(_, listener)| listener.sockets.get(socket).is_some()).map(|(id, _)| *id)
     }
 
     pub(super) fn handle_closed(&mut self, now: Time, socket: SocketId) {
         let Some(id) = self.listener_of(socket) else { return };
-        if let Some(entry) = self.listeners.get_mut(&id).and_then(|listener| listener.socket_mut(socket)) {
-            entry.state = State::Closed;
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.sockets.change(socket, |socket| socket.state = State::Closed);
         }
         self.dispatch(now, id);
     }
@@ -129,7 +129,7 @@ impl<C> Primary<C> {
         if listener.is_closed() && listener.holders.is_empty() && !waits && !under_way() {
             self.listeners.remove(&id);
         } else {
-            listener.sockets.retain(|socket| !matches!(socket.state, State::Closed) || socket.id == id);
+            listener.sockets.forget_closed(id);
         }
     }
 

@@ -1,9 +1,10 @@
-//! A worker's way out of dispatch: first its clients are led elsewhere, then it is asked to leave.
+//! A worker's way out: first its clients are led elsewhere, then it is asked to leave; its channel closes, it is reaped, and
+//! what it did not take goes to others.
 
-use super::Primary;
+use super::{HandOff, Primary};
 use crate::{
-    Time, WorkerId,
-    cluster::Effect,
+    Seq, Time, WorkerId,
+    cluster::{Effect, Event, Fate, WorkerState, listener::Waiting},
     node::{Act, ClusterMessage},
 };
 
@@ -47,6 +48,66 @@ impl<C> Primary<C> {
     pub(super) fn leave_all(&mut self, now: Time, id: WorkerId) {
         for listener in self.listeners.values_mut() {
             listener.leave(now, id, false);
+        }
+        self.dispatch_all(now);
+    }
+
+    pub(super) fn handle_channel_closed(&mut self, now: Time, id: WorkerId, undelivered: Vec<(Seq, C)>) {
+        for (seq, connection) in undelivered {
+            if self.is_probe(id, seq) {
+                self.drop_connection(connection, Fate::Probe);
+                continue;
+            }
+            let worker = self.workers.get_mut(&id);
+            match worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq)) {
+                Some(hand_off) => hand_off.connection = Some(connection),
+                None => self.orphan(connection),
+            }
+        }
+        self.forget_probes(id);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if std::mem::replace(&mut worker.channel_open, false) {
+            worker.draining = true;
+            worker.exited_after_disconnect.get_or_insert(false);
+            if worker.state != WorkerState::Dead {
+                worker.state = WorkerState::Disconnected;
+            }
+            self.leave_all(now, id);
+            self.event(Event::Disconnect { worker: id });
+            self.bury(now, id);
+        }
+    }
+
+    pub(super) fn handle_exited(&mut self, now: Time, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.reaped = true;
+        worker.draining = true;
+        worker.state = WorkerState::Dead;
+        let exited_after_disconnect = *worker.exited_after_disconnect.get_or_insert(false);
+        self.leave_all(now, id);
+        self.event(Event::Exit { worker: id, exited_after_disconnect });
+        self.bury(now, id);
+    }
+
+    /// A worker that is reaped and whose channel is read to its end has no say any more: what it did not
+    /// take goes to another one.
+    fn bury(&mut self, now: Time, id: WorkerId) {
+        if !self.workers.get(&id).is_some_and(|worker| worker.reaped && !worker.channel_open) {
+            return;
+        }
+        self.surveyed.remove(&id);
+        let under_way = self.workers.remove(&id).map(|worker| worker.under_way).unwrap_or_default();
+        for hand_off in under_way.into_iter().rev() {
+            let HandOff { listener, peer, refused_by, connection, acknowledged, .. } = hand_off;
+            let Some(connection) = connection else { continue };
+            if acknowledged {
+                self.effects.push_back(Effect::Examine { listener, connection, peer });
+            } else if let Some(listener) = self.listeners.get_mut(&listener) {
+                self.counters.rescued += 1;
+                listener.pending.push_front(Waiting { connection, peer, refused_by });
+            } else {
+                self.orphan(connection);
+            }
         }
         self.dispatch_all(now);
     }

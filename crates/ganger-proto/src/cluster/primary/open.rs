@@ -41,8 +41,7 @@ impl<C> Primary<C> {
     /// Whether there are connections whose end only a survey of the kernel's sockets would show. Its outcome is
     /// [`Input::Surveyed`](crate::cluster::Input::Surveyed).
     pub fn wants_survey(&self) -> bool {
-        self.policy == Policy::LeastConn
-            && self.workers.values().any(|worker| !worker.open.surveyed.is_empty())
+        !self.surveyed.is_empty()
     }
 
     /// What a worker has of connections, as far as it is known here.
@@ -68,7 +67,10 @@ impl<C> Primary<C> {
             _ if worker.capabilities.tells_closes || worker.open.reports => {
                 worker.open.told = worker.open.told.saturating_add(1);
             }
-            Some(cookie) => drop(worker.open.surveyed.insert(cookie, now)),
+            Some(cookie) => {
+                worker.open.surveyed.insert(cookie, now);
+                self.surveyed.insert(id);
+            }
             // Nobody would ever see it end.
             None => return,
         }
@@ -84,6 +86,7 @@ impl<C> Primary<C> {
             && self.policy == Policy::LeastConn
         {
             worker.open = Open { told, reports: true, surveyed: BTreeMap::new() };
+            self.surveyed.remove(&id);
             self.show_open(id);
         }
         if is_first {
@@ -92,12 +95,15 @@ impl<C> Primary<C> {
     }
 
     pub(super) fn handle_surveyed(&mut self, since: Time, open: &BTreeSet<u64>) {
-        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for id in ids {
+        for id in std::mem::take(&mut self.surveyed) {
             let Some(worker) = self.workers.get_mut(&id) else { continue };
             let before = worker.open.surveyed.len();
             worker.open.surveyed.retain(|cookie, taken| *taken > since || open.contains(cookie));
-            if worker.open.surveyed.len() != before {
+            let left = worker.open.surveyed.len();
+            if left > 0 {
+                self.surveyed.insert(id);
+            }
+            if left != before {
                 self.show_open(id);
             }
         }

@@ -5,7 +5,7 @@ use crate::{
     Seq, SocketId, Time, WorkerId,
     cluster::{
         Effect, Event, Misbehaviour, Policy, Share,
-        listener::{Listener, Socket, State},
+        listener::{Listener, Socket, Sockets, State},
         schedule::Load,
     },
     node::{self, Act, ClusterMessage, Query, Sockname, Target},
@@ -63,9 +63,10 @@ impl<C> Primary<C> {
             hands_over: self.policy.hands_over() && !target.is_datagram(),
             per_slot,
             backlog: query.backlog.unwrap_or(node::DEFAULT_BACKLOG),
-            sockets: vec![Socket::new(socket, per_slot.then_some(slot), (id, seq))],
+            sockets: Sockets::new(Socket::new(socket, per_slot.then_some(slot), (id, seq))),
             data: query.data,
             holders: Default::default(),
+            filled: Default::default(),
             schedule: self.policy.schedule(),
             pending: Default::default(),
             parked: Default::default(),
@@ -85,27 +86,32 @@ impl<C> Primary<C> {
             return;
         };
         let slot = worker.slot;
-        let its_own = |socket: &&mut Socket| {
-            socket.is_of(slot) && !matches!(socket.state, State::Closing | State::Closed)
+        let asks = |socket: &mut Socket| match &mut socket.state {
+            State::Binding { asked } => asked.push((worker_id, seq)),
+            State::Bound { .. } | State::Closing | State::Closed => {}
         };
-        match listener.sockets.iter_mut().find(its_own) {
-            Some(Socket { state: State::Binding { asked }, .. }) => return asked.push((worker_id, seq)),
-            Some(_) => return self.join(now, id, worker_id, seq),
+        match listener.sockets.of(slot).map(Socket::is_bound) {
+            Some(true) => return self.join(now, id, worker_id, seq),
+            Some(false) => {
+                listener.sockets.change_of(slot, asks);
+                return;
+            }
             None => {}
         }
         // The slot's own is still to be bound, beside one that is.
         let Some(sibling) = listener.sockets.iter().find(|socket| socket.is_bound()).map(|socket| socket.id)
         else {
-            let binding = listener.sockets.iter_mut().find_map(|socket| match &mut socket.state {
-                State::Binding { asked } => Some(asked),
-                State::Bound { .. } | State::Closing | State::Closed => None,
-            });
-            return binding.into_iter().for_each(|asked| asked.push((worker_id, seq)));
+            let binding =
+                listener.sockets.iter().find(|socket| matches!(socket.state, State::Binding { .. }));
+            if let Some(first) = binding.map(|socket| socket.id) {
+                listener.sockets.change(first, asks);
+            }
+            return;
         };
         let (target, backlog) = (listener.target.clone(), listener.backlog);
         self.last_socket += 1;
         let socket = SocketId(self.last_socket);
-        listener.sockets.push(Socket::new(socket, Some(slot), (worker_id, seq)));
+        listener.sockets.insert(Socket::new(socket, Some(slot), (worker_id, seq)));
         self.effects.push_back(Effect::Bind { socket, target, backlog, share: Some(Share::With(sibling)) });
     }
 
@@ -122,15 +128,12 @@ impl<C> Primary<C> {
     ) {
         let Some(id) = self.listener_of(socket_id) else { return };
         let Some(listener) = self.listeners.get_mut(&id) else { return };
-        let Some(socket) = listener.socket_mut(socket_id) else { return };
-        let asked = match &mut socket.state {
-            State::Binding { asked } => std::mem::take(asked),
-            State::Bound { .. } | State::Closing | State::Closed => return,
-        };
+        let Some(socket) = listener.sockets.get(socket_id) else { return };
+        let State::Binding { asked } = &socket.state else { return };
+        let (asked, slot) = (asked.clone(), socket.slot);
         match outcome {
             Ok(sockname) => {
-                socket.state = State::Bound { sockname };
-                let slot = socket.slot;
+                listener.sockets.change(socket_id, |socket| socket.state = State::Bound { sockname });
                 self.unbound.remove(&listener.key);
                 // Whoever asked may have died meanwhile: then it is idle from the start.
                 if listener.holders.is_empty() {
@@ -145,7 +148,7 @@ impl<C> Primary<C> {
             }
             Err(errno) => {
                 let (key, target) = (listener.key.clone(), listener.target.clone());
-                listener.sockets.retain(|socket| socket.id != socket_id);
+                listener.sockets.remove(socket_id);
                 if listener.sockets.is_empty() {
                     self.listeners.remove(&id);
                 }
@@ -186,12 +189,6 @@ impl<C> Primary<C> {
         if self.paused.contains(&load.slot) {
             listener.pause(load.slot, true, |_| true);
         }
-        // The slot is filled again.
-        listener
-            .sockets
-            .iter_mut()
-            .filter(|socket| socket.is_of(load.slot))
-            .for_each(|socket| socket.retired = None);
         // What it refused before it closed the socket it may get now.
         if worker.has_refused {
             let under_way = self.workers.values_mut().flat_map(|worker| &mut worker.under_way);
@@ -208,7 +205,7 @@ impl<C> Primary<C> {
             tell_closes,
         };
         let message = ClusterMessage { seq: Some(seq), act };
-        let socket = listener.sockets.iter().find(|socket| socket.is_bound() && socket.is_of(load.slot));
+        let socket = listener.sockets.of(load.slot).filter(|socket| socket.is_bound());
         self.effects.push_back(match socket {
             Some(socket) if !listener.hands_over => {
                 let datagram = listener.is_datagram();

@@ -12,10 +12,11 @@ impl<C> Primary<C> {
             let stays =
                 |other: &Socket| other.is_bound() && other.slot != Some(slot) && other.retired.is_none();
             // The last one on its port stays: there is nowhere to lead anybody.
-            if listener.sockets.iter().any(stays) {
-                let its_own = |socket: &&mut Socket| socket.is_bound() && socket.slot == Some(slot);
-                listener.sockets.iter_mut().filter(its_own).for_each(|socket| {
-                    socket.retired.get_or_insert(now);
+            if listener.per_slot && listener.sockets.iter().any(stays) {
+                listener.sockets.change_of(slot, |socket| {
+                    if socket.is_bound() {
+                        socket.retired.get_or_insert(now);
+                    }
                 });
             }
         }

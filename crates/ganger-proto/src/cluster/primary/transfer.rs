@@ -57,7 +57,7 @@ impl<C> Primary<C> {
                 parked.map(|old| Parked { until: old.until, waiting: waiting(old.waiting, &mut map) });
             let parked = parked.collect();
             let Listener { key, target, backlog, data, hands_over, per_slot, sockets, .. } = old;
-            let Listener { holders, schedule, peeking, idle, .. } = old;
+            let Listener { holders, filled, schedule, peeking, idle, .. } = old;
             (
                 id,
                 Listener {
@@ -69,6 +69,7 @@ impl<C> Primary<C> {
                     per_slot,
                     sockets,
                     holders,
+                    filled,
                     schedule,
                     pending,
                     parked,
@@ -87,6 +88,7 @@ impl<C> Primary<C> {
             unbound: self.unbound,
             paused: self.paused,
             probes: self.probes,
+            surveyed: self.surveyed,
             counters: self.counters,
             last_worker: self.last_worker,
             last_socket: self.last_socket,
