@@ -318,7 +318,7 @@ pub enum Event {
         /// How long it took: its event loop's delay.
         lag: Duration,
     },
-    /// A worker broke the cluster's rules; what it said was ignored.
+    /// A worker broke the cluster's rules; what it said was ignored, or answered with an error.
     Misbehaved {
         /// Who.
         worker: WorkerId,
@@ -331,6 +331,9 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misbehaviour {
+    /// It speaks of sockets and connections, and has not said that it runs. It is served all the same.
+    #[error("it spoke as a worker before it was online")]
+    BeforeOnline,
     /// It answered for a connection that it does not have.
     #[error("it answered for a connection that it was not given")]
     UnknownAnswer,
@@ -340,6 +343,9 @@ pub enum Misbehaviour {
     /// It asked for more sockets than one worker may hold.
     #[error("it asked for more than {} sockets", primary::MAX_SOCKETS)]
     TooManySockets,
+    /// It asked for more sockets that nobody can have than are told of.
+    #[error("it asked for more than {} sockets that cannot be had", primary::MAX_FAILURES)]
+    TooManyFailures,
 }
 
 /// The state of a primary at one moment.

@@ -40,6 +40,8 @@ use open::Open;
 
 /// The most sockets that one worker may hold.
 pub const MAX_SOCKETS: usize = 256;
+/// Of so many sockets that one worker asked for and nobody can have it is told.
+pub const MAX_FAILURES: u32 = 16;
 /// A worker whose oldest hand-off is older than this gets no more.
 const STALLED_AFTER: Duration = Duration::from_millis(250);
 
@@ -81,6 +83,8 @@ struct Worker<C> {
     reaped: bool,
     /// Whether it ever refused a connection.
     has_refused: bool,
+    /// How many sockets it was the first to ask for that could not be had.
+    failures: u32,
     /// Connections handed over and not answered for, oldest first.
     under_way: VecDeque<HandOff<C>>,
     /// Connections that it has taken and not closed, where the policy asks.
@@ -173,6 +177,7 @@ impl<C> Primary<C> {
             channel_open: channel,
             reaped: false,
             has_refused: false,
+            failures: 0,
             under_way: VecDeque::new(),
             open: Open::default(),
             report: None,
@@ -321,6 +326,10 @@ impl<C> Primary<C> {
     }
 
     fn handle_message(&mut self, now: Time, id: WorkerId, message: ClusterMessage) {
+        let is_online = matches!(message.act, Act::Online { .. });
+        if !is_online && self.workers.get(&id).is_some_and(|worker| worker.state == WorkerState::None) {
+            self.event(Event::Misbehaved { worker: id, what: Misbehaviour::BeforeOnline });
+        }
         let Some(worker) = self.workers.get_mut(&id) else { return };
         match message.act {
             Act::Online { ganger } => {

@@ -5,7 +5,7 @@ use std::{env, fmt, path::Path};
 use ganger::{
     Channel, Serialization, WorkerId,
     channel::Received,
-    cluster::{Event, Policy, Primary, Settings, StickyBy},
+    cluster::{Event, Misbehaviour, Policy, Primary, Settings, StickyBy, WorkerFault},
     process::{Child, Command, Stdio},
 };
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::support::{Directory, POLICIES, node};
 
 /// All of ours.
-static OURS: [Policy; 5] =
+pub(crate) static OURS: [Policy; 5] =
     [Policy::RoundRobin, Policy::LeastConn, Policy::Sticky(StickyBy::Ip), Policy::Shared, Policy::ReusePort];
 
 /// Whose worker one is.
@@ -256,6 +256,9 @@ fn in_words(event: Event) -> Option<Value> {
             json!(["exit", worker.id, [exit.to_string(), exited_after_disconnect]])
         }
         Event::Panicked { worker, panic } => json!(["panicked", worker.id, panic]),
+        Event::Fault { worker, fault: WorkerFault::Cluster(Misbehaviour::BeforeOnline) } => {
+            json!(["before online", worker.id])
+        }
         Event::Fault { worker, fault } => panic!("worker {}: {fault}", worker.id),
         _ => return None,
     })

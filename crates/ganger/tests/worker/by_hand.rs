@@ -266,6 +266,7 @@ async fn a_worker_need_not_be_online(under: Under) {
     let mut boss = Boss::new(under, &["by-hand", "not-online"]);
     let worker = boss.fork();
     let address = boss.event(worker, "listening").await;
+    assert_eq!(boss.count(worker, "before online"), 2, "it asked, and said that it listens");
     let mut client = TcpStream::connect(address.as_str().unwrap()).await.unwrap();
     let mut text = String::new();
     client.read_to_string(&mut text).await.unwrap();

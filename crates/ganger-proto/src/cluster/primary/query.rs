@@ -1,6 +1,6 @@
 //! `queryServer`: a worker asks for a socket (`queryServer` in Node's `lib/internal/cluster/primary.js`).
 
-use super::{MAX_SOCKETS, Primary};
+use super::{MAX_FAILURES, MAX_SOCKETS, Primary};
 use crate::{
     Seq, SocketId, Time, WorkerId,
     cluster::{
@@ -157,7 +157,7 @@ impl<C> Primary<C> {
                 }
                 let newly = key.as_str().len() > LONGEST_KEY || self.unbound.insert(key.clone());
                 if let Some((worker, _)) = asked.first().filter(|_| newly) {
-                    self.event(Event::BindFailed { worker: *worker, target, errno });
+                    self.tell_failure(*worker, target, errno);
                 }
                 for (worker, ack) in asked {
                     let (data, sockname) = (None, None);
@@ -168,6 +168,19 @@ impl<C> Primary<C> {
                 }
             }
         }
+    }
+
+    /// Who asks for one socket after another that cannot be had is not told of each without end.
+    fn tell_failure(&mut self, id: WorkerId, target: Target, errno: i32) {
+        let failures = self.workers.get_mut(&id).map_or(0, |worker| {
+            worker.failures = worker.failures.saturating_add(1);
+            worker.failures
+        });
+        self.event(if failures > MAX_FAILURES {
+            Event::Misbehaved { worker: id, what: Misbehaviour::TooManyFailures }
+        } else {
+            Event::BindFailed { worker: id, target, errno }
+        });
     }
 
     /// Makes the worker a holder of the bound socket and tells it so.

@@ -30,7 +30,7 @@ impl<C> Primary<C> {
                 slot, generation, state, capabilities, draining, exited_after_disconnect, open, ..
             } = old;
             let (channel_open, reaped, has_refused) = (old.channel_open, old.reaped, old.has_refused);
-            let report = old.report;
+            let (failures, report) = (old.failures, old.report);
             (
                 id,
                 Worker {
@@ -43,6 +43,7 @@ impl<C> Primary<C> {
                     channel_open,
                     reaped,
                     has_refused,
+                    failures,
                     under_way,
                     open,
                     report,

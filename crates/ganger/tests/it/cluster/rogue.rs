@@ -69,8 +69,8 @@ fn a_worker_holds_so_many_sockets_and_no_more() {
         let directory = Directory::new();
         let rogue = "
             const outcomes = [];
-            const note = (outcome) => { if (outcomes.push(outcome) === 300) process.send(outcomes); };
-            for (let i = 0; i < 300; i++) {
+            const note = (outcome) => { if (outcomes.push(outcome) === 1000) process.send(outcomes); };
+            for (let i = 0; i < 1000; i++) {
               net.createServer().on('error', (error) => note(error.code)).on('listening', () => note('ok')).listen(0, '127.0.0.1');
             }";
         let (mut gang, address) = with_rogue(&directory, rogue).await;
@@ -86,8 +86,40 @@ fn a_worker_holds_so_many_sockets_and_no_more() {
             })
             .await;
         assert_eq!(outcomes.iter().filter(|outcome| *outcome == "ok").count(), 256);
-        assert_eq!(outcomes.iter().filter(|outcome| *outcome == "EMFILE").count(), 44);
-        assert_eq!(told, 44);
+        assert_eq!(outcomes.iter().filter(|outcome| *outcome == "EMFILE").count(), 744);
+        assert_eq!(told, 744);
+        assert_eq!(ask(address).await, "served");
+    });
+}
+
+#[test]
+fn who_asks_for_what_nobody_has_is_told_of_so_often() {
+    run(async {
+        let directory = Directory::new();
+        // Reserved addresses, which no host has.
+        let rogue = "
+            const codes = [];
+            for (let i = 0; i < 200; i++) {
+              net.createServer().on('error', ({ code }) => { if (codes.push(code) === 200) process.send(codes); }).listen(80, `240.0.0.${i}`);
+            }";
+        let (mut gang, address) = with_rogue(&directory, rogue).await;
+        let (mut told, mut faults) = (0, 0);
+        let codes = gang
+            .find(|event| match event {
+                Event::Message { message, .. } => Some(message.parse::<Vec<String>>().unwrap()),
+                Event::BindFailed { .. } => {
+                    told += 1;
+                    None
+                }
+                Event::Fault { fault: WorkerFault::Cluster(Misbehaviour::TooManyFailures), .. } => {
+                    faults += 1;
+                    None
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(codes, vec!["EADDRNOTAVAIL"; 200]);
+        assert_eq!((told, faults), (16, 184));
         assert_eq!(ask(address).await, "served");
     });
 }
