@@ -1,12 +1,6 @@
-//! `ganger.toml`: found, obeyed, refused; gangs of several programs.
+//! `ganger.toml`: found, obeyed, refused.
 
-use std::path::Path;
-
-use super::harness::{Gang, Process, Setup, client::get, on_every_node, rust_example};
-
-fn node_example(name: &str) -> String {
-    super::harness::example(name)
-}
+use super::harness::{Gang, Setup};
 
 /// Starts `ganger` in a directory below the working directory.
 fn start_in(setup: Setup, directory: &str, words: &str) -> Gang {
@@ -15,82 +9,6 @@ fn start_in(setup: Setup, directory: &str, words: &str) -> Gang {
     let directory = directory.to_str().unwrap().to_owned();
     let ganger = ["-C", &directory, env!("CARGO_BIN_EXE_ganger")];
     setup.start_program("env", ganger.into_iter().chain(words.split_whitespace()))
-}
-
-/// Asks until both programs have answered.
-fn both_answer(gang: &Gang, port: u16) {
-    let (mut node, mut rust) = (false, false);
-    while !(node && rust) {
-        match get(port, "/").unwrap_or_else(|error| panic!("{error}: {}", gang.lines())).as_str() {
-            "hello world\n" => rust = true,
-            answer if answer.starts_with("hello from process ") => node = true,
-            answer => panic!("{answer}: {}", gang.lines()),
-        }
-    }
-}
-
-fn mixed(setup: Setup, schedule: &str) -> Setup {
-    let (node, rust) = (node_example("plain.js"), rust_example("hello"));
-    setup.file(
-        "ganger.toml",
-        &format!(
-            "name = 'shop'\n\
-             schedule = '{schedule}'\n\
-             [[worker]]\nname = 'web'\nprogram = '{node}'\n\
-             [[worker]]\nname = 'rust'\nprogram = '{rust}'\ncount = 2"
-        ),
-    )
-}
-
-#[test]
-fn node_and_rust_serve_one_port_and_come_back_as_what_they_were() {
-    on_every_node("mixed gang by ganger.toml", |major| {
-        let mut gang = mixed(Setup::new(major), "rr").start("run");
-        gang.says("ganger.toml says what is run");
-        gang.says("shop: starting 3 workers (rr)");
-        let table = [
-            format!("web  1 × node {}", node_example("plain.js")),
-            format!("rust 2 × {}", rust_example("hello")),
-        ];
-        table.iter().for_each(|line| drop(gang.says(line)));
-        let (pids, port) = (gang.ready(), gang.port());
-        both_answer(&gang, port);
-
-        for (worker, group) in [(1, "web"), (3, "rust")] {
-            let process = Process::of(pids[worker - 1]);
-            let program = program_of(pids[worker - 1]);
-            process.kill();
-            gang.says(&format!("worker {worker} ({group}, pid {}) died", pids[worker - 1]));
-            let ready = gang.lines().wait(
-                false,
-                |line| line.contains(&format!("({group}, pid ")) && line.contains("is ready after"),
-                "the replacement",
-            );
-            let (_, pid) = ready.split_once(", pid ").unwrap();
-            let pid = pid.split(')').next().unwrap().parse().unwrap();
-            assert_eq!(program_of(pid), program, "{}", gang.lines());
-            both_answer(&gang, port);
-        }
-        gang.stop();
-    });
-}
-
-fn program_of(pid: i32) -> std::path::PathBuf {
-    std::fs::read_link(format!("/proc/{pid}/exe")).unwrap()
-}
-
-#[test]
-fn the_example_of_a_mixed_gang_works() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/mixed");
-    let text = std::fs::read_to_string(directory.join("ganger.toml")).unwrap();
-    // Where cargo builds for the tests, and where the file is.
-    let text = text.replace("../../target/debug/examples/hello", &rust_example("hello"));
-    let text =
-        text.replace("../node", Path::new(&node_example("plain.js")).parent().unwrap().to_str().unwrap());
-    let mut gang = Setup::new("24").file("ganger.toml", &text).start("run");
-    gang.ready();
-    both_answer(&gang, gang.port());
-    gang.stop();
 }
 
 const SAYS: &str =

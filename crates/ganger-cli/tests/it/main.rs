@@ -13,6 +13,7 @@ mod harness;
 mod hello;
 mod input;
 mod load;
+mod mixed;
 mod node;
 mod notify;
 mod output;

@@ -1,18 +1,23 @@
 //! A gang of two programs: an unmodified Node and a Rust worker ask for the same address, and get the same socket.
 
-use std::{collections::BTreeSet, env, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    env,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use ganger::{
     Generation, Slot,
     cluster::{Group, Policy, Primary, Settings},
 };
 use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::net::{TcpStream, UdpSocket, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket, UnixStream};
 
 use crate::{
-    boss::{Boss, Under},
-    support::{self, Directory, POLICIES, exchange, node},
+    boss::{Boss, OURS, Under},
+    support::{self, Directory, POLICIES, exchange, node, until},
 };
 
 const MAJORS: [&str; 5] = ["18", "20", "22", "24", "26"];
@@ -21,7 +26,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     for major in MAJORS {
         let name = format!("mixed gang: one socket with Node {major}");
         trials.push(Trial::test(name, move || {
-            for policy in &POLICIES {
+            for policy in &OURS {
                 both(Under::Ganger(policy), major);
             }
             support::passed("mixed gang", major);
@@ -43,7 +48,9 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
 }
 
 fn both(under: Under, major: &str) {
-    support::run(they_share_what_both_ask_for(under, major));
+    for victim in [NODE, RUST] {
+        support::run(they_share_what_both_ask_for(under, major, victim));
+    }
     support::run(any_ports_are_told_apart_by_their_order(under, major));
 }
 
@@ -151,7 +158,7 @@ impl Mixed {
     }
 }
 
-async fn they_share_what_both_ask_for(under: Under, major: &str) {
+async fn they_share_what_both_ask_for(under: Under, major: &str, victim: u32) {
     let mut gang = Mixed::new(under, major);
     let mut addresses = Vec::new();
     for address in ["0", "127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
@@ -162,13 +169,9 @@ async fn they_share_what_both_ask_for(under: Under, major: &str) {
             "127.0.0.1:0" | "0.0.0.0:0" => &["127.0.0.1"],
             _ => &["[::1]"],
         };
-        let mut served = BTreeSet::new();
-        for turn in 0..20 {
-            let to = format!("{}:{port}", hosts[turn % hosts.len()]);
-            served.insert(exchange(&mut TcpStream::connect(&to).await.unwrap(), "x").await);
-        }
-        if *under.policy() == Policy::RoundRobin {
-            assert_eq!(served, ["1 x".to_owned(), "2 x".to_owned()].into(), "{address}");
+        match under.policy() {
+            Policy::Shared => each_serves_what_the_other_leaves(&mut gang, hosts, port).await,
+            policy => both_get_their_share(policy, hosts, port).await,
         }
         addresses.extend(hosts.iter().map(|host| format!("{host}:{port}")));
     }
@@ -179,20 +182,64 @@ async fn they_share_what_both_ask_for(under: Under, major: &str) {
 
     let datagrams = [gang.bind(":0").await, gang.bind("127.0.0.1:0").await];
 
-    // Whom the kernel likes better is its own affair: the one that is left serves.
-    gang.boss.kill(NODE);
-    gang.boss.event(NODE, "exit").await;
+    // Whatever the two had between them, the one that is left serves.
+    gang.boss.kill(victim);
+    gang.boss.event(victim, "exit").await;
+    let answer = format!("{} x", if victim == NODE { RUST } else { NODE });
     for address in addresses {
-        assert_eq!(exchange(&mut TcpStream::connect(&address).await.unwrap(), "x").await, "2 x", "{address}");
+        assert_eq!(
+            exchange(&mut TcpStream::connect(&address).await.unwrap(), "x").await,
+            answer,
+            "{address}"
+        );
     }
-    assert_eq!(exchange(&mut UnixStream::connect(&path).await.unwrap(), "x").await, "2 x");
+    assert_eq!(exchange(&mut UnixStream::connect(&path).await.unwrap(), "x").await, answer);
     for address in datagrams {
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.send_to(b"x", ("127.0.0.1", address.port())).await.unwrap();
-        let mut answer = [0; 16];
-        let count = client.recv(&mut answer).await.unwrap();
-        assert_eq!(&answer[..count], b"2 x", "{address}");
+        let mut buffer = [0; 16];
+        let count = client.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..count], answer.as_bytes(), "{address}");
     }
+}
+
+/// Whom the kernel likes better is its own affair; who does not run gets nothing.
+async fn each_serves_what_the_other_leaves(gang: &mut Mixed, hosts: &[&str], port: u16) {
+    for (stopped, answer) in [(NODE, "2 x"), (RUST, "1 x")] {
+        let pid = gang.boss.ask(stopped, json!(["id"])).await[2].as_i64().unwrap() as i32;
+        let signal = |signal| kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        signal(Signal::STOP);
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        until(|| state().contains(") T ")).await;
+        for host in hosts {
+            let mut client = TcpStream::connect(format!("{host}:{port}")).await.unwrap();
+            assert_eq!(exchange(&mut client, "x").await, answer, "{host}:{port}");
+        }
+        signal(Signal::CONT);
+    }
+}
+
+/// Until both have served, of clients that come from many places and stay: in turn, to the one that has fewer, by the client's
+/// address or by the kernel's choice.
+async fn both_get_their_share(policy: &Policy, hosts: &[&str], port: u16) {
+    let (mut served, mut open) = (BTreeSet::new(), Vec::new());
+    for (host, from) in hosts.iter().cycle().zip((2..=250).cycle()) {
+        let mut client = match host.parse::<Ipv4Addr>() {
+            Ok(host) => {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
+                socket.connect((host, port).into()).await.unwrap()
+            }
+            Err(_) => TcpStream::connect(format!("{host}:{port}")).await.unwrap(),
+        };
+        served.insert(exchange(&mut client, "x").await);
+        open.push(client);
+        // In IPv6 a machine is one client.
+        if served.len() == 2 || (matches!(policy, Policy::Sticky(_)) && hosts == ["[::1]"]) {
+            break;
+        }
+    }
+    assert!(served.iter().all(|answer| ["1 x", "2 x"].contains(&answer.as_str())), "{served:?}");
 }
 
 /// A port that is not 0, by itself: Node ≥ 22 has another key for it than for 0.

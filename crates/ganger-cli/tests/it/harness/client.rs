@@ -1,7 +1,9 @@
 //! The least of HTTP that a test needs.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::LIMIT;
 
@@ -15,6 +17,16 @@ pub(crate) enum Connection {
 /// A connection to a port of this machine.
 pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+/// The same from an address of this machine, as if from another one.
+pub(crate) fn connect_from(address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrV4::new(address, 0))?;
+    rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)
 }
