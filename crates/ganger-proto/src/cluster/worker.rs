@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_listener_refuses_and_closes_the_descriptor() {
+    fn pitfall_32_a_closed_listener_refuses_and_closes_the_descriptor() {
         let mut worker = Worker::new();
         let listen = worker.listen(&tcp(80), None);
         worker.handle(reply(1, "k", None), None);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_before_the_answer_is_said_after_it() {
+    fn pitfall_33_closing_before_the_answer_is_said_after_it() {
         let mut worker = Worker::new();
         let listen = worker.listen(&tcp(80), None);
         drain(&mut worker);

@@ -9,6 +9,7 @@
 mod alone;
 mod api;
 mod apps;
+mod descriptor;
 mod disconnect;
 mod events;
 mod flood;
@@ -48,6 +49,7 @@ fn main() {
         apps::trials(),
         hints::trials(),
         refused::trials(),
+        descriptor::trials(),
         rr::trials(),
         shared::trials(),
         udp::trials(),

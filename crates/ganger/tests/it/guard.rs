@@ -277,7 +277,7 @@ const STUBBORN: &str = "
     require('node:net').createServer().listen(0, '127.0.0.1', () => process.send(child.pid));";
 
 #[test]
-fn a_stop_climbs_the_ladder_and_the_kill_takes_the_group() {
+fn pitfall_39_a_stop_has_an_end_and_the_kill_takes_the_group() {
     run(async {
         let directory = Directory::new();
         let config = config(|config| config.stop_timeout = Duration::from_millis(600));

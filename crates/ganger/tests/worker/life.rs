@@ -33,9 +33,10 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "leaving", it_may_leave_of_its_own_accord);
     trial_everywhere(trials, "listeners", each_listener_has_its_own_life);
     trial_everywhere(trials, "environment", its_children_are_no_workers);
+    trial_everywhere(trials, "pitfall_41_its_arguments", its_arguments_are_those_of_a_script);
     for under in Under::nodes() {
-        trial(trials, "orphan", under, it_ends_with_its_primary);
-        trial(trials, "deaf orphan", under, it_ends_with_its_primary_whatever_it_does);
+        trial(trials, "pitfall_37_an_orphan_ends", under, it_ends_with_its_primary);
+        trial(trials, "pitfall_37_a_deaf_orphan_ends", under, it_ends_with_its_primary_whatever_it_does);
     }
     for under in Under::ganger() {
         trial(trials, "too late", under, the_role_is_asked_for_first);
@@ -197,6 +198,13 @@ async fn its_children_are_no_workers(under: Under) {
     assert_eq!(child, "false,false,false");
     let open = boss.ask(worker, json!(["run", ["ls", "/proc/self/fd"]])).await;
     assert_eq!(open, "0\n1\n2\n3", "the directory is the last");
+}
+
+/// A Node starts it as it would start itself: first comes what it takes for the script.
+async fn its_arguments_are_those_of_a_script(under: Under) {
+    let mut boss = Boss::new(under, &["remote", "--more", "of them"]);
+    let worker = boss.fork();
+    assert_eq!(boss.ask(worker, json!(["args"])).await, json!(["remote", "--more", "of them"]));
 }
 
 async fn it_ends_with_its_primary(under: Under) {

@@ -171,6 +171,7 @@ impl Part {
         Ok(match message[0].as_str().unwrap_or_default() {
             "echo" => message[1].clone(),
             "id" => json!([self.worker.id(), self.worker.slot(), std::process::id()]),
+            "args" => json!(env::args().skip(1).collect::<Vec<_>>()),
             "listen" => match self.worker.listen(place(&message)?).await {
                 Ok(listener) => {
                     let address = listener.local_addr().to_string();

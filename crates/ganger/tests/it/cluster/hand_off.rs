@@ -11,7 +11,7 @@ on_each_node! {
     turns_are_taken: "round robin",
     all_are_served_by_one_socket: "shared",
     what_one_refuses_another_takes: "maxConnections",
-    a_blocked_workers_connections_go_to_another: "connections of a killed worker",
+    pitfall_36_a_lost_workers_connections_go_to_another: "connections of a killed worker",
 }
 
 /// Says who it is and hangs up.
@@ -71,7 +71,7 @@ async fn what_one_refuses_another_takes(major: &str) {
     assert_eq!(who, b"122222");
 }
 
-async fn a_blocked_workers_connections_go_to_another(major: &str) {
+async fn pitfall_36_a_lost_workers_connections_go_to_another(major: &str) {
     const CLIENTS: usize = 200;
     for policy in &POLICIES {
         let directory = Directory::new();

@@ -1,9 +1,12 @@
-//! What is easily done wrong in a primary, each by its number. Of those without a test here, 27 is
-//! `ticket_keys_are_shared`, 30 `datagrams_are_served`, 36 `a_blocked_workers_connections_go_to_another`, 37 and 41 are
-//! rows of `tests/cluster` (`test-cluster-primary-kill`, all with Rust under Node), 42 is `test-inspector-port-cluster`
-//! there, 39 is the guard's (`tests/it/guard`), and 32, 33 and the worker's side of the rest are in `tests/worker`.
+//! What is easily done wrong in a primary, each by its number. Those that have no test here have one elsewhere, with the number
+//! in its name: 27 and 30 in `sockets`, 36 in `hand_off`, 39 in `tests/it/guard`, 40 (descriptors) and 42 in `tests/cluster`, 37
+//! and 41 in `tests/worker`, 32 and 33 at the worker's machine.
 
-use std::{io::ErrorKind, net::TcpListener};
+use std::{
+    io::ErrorKind,
+    net::TcpListener,
+    os::{linux::net::SocketAddrExt, unix::net::SocketAddr},
+};
 
 use ganger::{
     WorkerId,
@@ -11,15 +14,16 @@ use ganger::{
     process::Exit,
 };
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::rogue::{fault, with_rogue};
-use crate::support::{Directory, Gang, NODE, ask, exchange, run};
+use crate::support::{Directory, Gang, NODE, POLICIES, ask, exchange, read, run};
 
 on_each_node! {
     pitfall_26_a_query_is_answered_with_all_that_node_wants: "replies to queries",
     pitfall_34_who_leaves_gets_its_answer: "the answer to a farewell",
     pitfall_38_a_signal_is_no_disconnect: "worker.kill() in the primary",
+    pitfall_40_a_path_is_the_workers: "paths and abstract names",
 }
 
 /// An address, a port, an error that is Node's own.
@@ -149,6 +153,30 @@ async fn pitfall_38_a_signal_is_no_disconnect(major: &str) {
     assert_eq!(gang.exit().await, (worker.id, killed, false));
 }
 
+/// Seen from the worker's directory, also where it is none but a name of the kernel's.
+async fn pitfall_40_a_path_is_the_workers(major: &str) {
+    for policy in &POLICIES {
+        let directory = Directory::new();
+        let name = directory.path("name").display().to_string();
+        let mut settings = directory.workers(
+            major,
+            policy,
+            "const server = () => require('net').createServer((socket) => socket.end('served'));
+             server().listen('app.sock', () => server().listen('\\0' + process.argv[2], () => process.send('ready')));",
+        );
+        settings.args.push(name.clone().into());
+        settings.cwd = Some(directory.path(""));
+        let mut gang = Gang::new(settings);
+        gang.fork().await;
+        assert_eq!(gang.message().await.1, "ready");
+        assert_eq!(read(UnixStream::connect(directory.path("app.sock")).await.unwrap()).await, "served");
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let client = std::os::unix::net::UnixStream::connect_addr(&address).unwrap();
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(read(UnixStream::from_std(client).unwrap()).await, "served");
+    }
+}
+
 #[test]
 fn a_key_of_anothers_is_not_closed() {
     run(async {
@@ -196,6 +224,7 @@ fn who_speaks_before_it_is_online_is_answered() {
             story.push(match gang.event().await {
                 Event::Setup { .. } | Event::Fork { .. } => continue,
                 Event::Online { .. } => "online",
+                Event::Fault { fault: WorkerFault::Cluster(Misbehaviour::BeforeOnline), .. } => "too early",
                 Event::Message { .. } => "message",
                 Event::Leaving { .. } => "leaving",
                 Event::Disconnect { .. } => "disconnect",
@@ -206,6 +235,7 @@ fn who_speaks_before_it_is_online_is_answered() {
                 event => panic!("{event:?}"),
             });
         }
-        assert_eq!(story, ["leaving", "disconnect", "exit"]);
+        let early = "too early";
+        assert_eq!(story, [early, early, early, "leaving", "disconnect", "exit"]);
     });
 }

@@ -13,8 +13,8 @@ use crate::support::{Directory, Gang, NODE, POLICIES, ask, read, run, until};
 on_each_node! {
     port_0_is_the_same_for_all: "port 0",
     an_address_in_use_is_told: "EADDRINUSE",
-    ticket_keys_are_shared: "TLS ticket keys",
-    datagrams_are_served: "UDP",
+    pitfall_27_the_first_ones_data_is_everybodys: "TLS ticket keys",
+    pitfall_30_datagrams_are_shared_in_every_policy: "UDP",
     a_path_is_served_and_removed: "Unix sockets",
     a_server_closes_and_listens_again: "listen again",
 }
@@ -81,7 +81,7 @@ async fn an_address_in_use_is_told(major: &str) {
     }
 }
 
-async fn ticket_keys_are_shared(major: &str) {
+async fn pitfall_27_the_first_ones_data_is_everybodys(major: &str) {
     for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
@@ -98,7 +98,7 @@ async fn ticket_keys_are_shared(major: &str) {
     }
 }
 
-async fn datagrams_are_served(major: &str) {
+async fn pitfall_30_datagrams_are_shared_in_every_policy(major: &str) {
     for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(directory.workers(
