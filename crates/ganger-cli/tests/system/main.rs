@@ -1,6 +1,7 @@
-//! The command where only root can put it: as PID 1 of a namespace of its own, like in a container, and in a memory cgroup.
+//! The command where only root can put it: as PID 1 of a namespace of its own, like in a container, in a memory cgroup, and as nobody.
 
 mod memory;
+mod privileged;
 
 use std::{
     io::{BufRead, BufReader, Read},

@@ -38,6 +38,7 @@ pub(crate) fn play(what: &str) -> ! {
     let done = match what {
         "say the arguments of a worker" => ganger::main(say_arguments, no_worker),
         "listen where one may not" => ganger::main(listen_where_one_may_not, no_worker),
+        "open what it was started with" => ganger::main(open_what_it_was_started_with, no_worker),
         "leave" => ganger::main(leave, no_worker),
         "panic" => ganger::main(fail, no_worker),
         other => panic!("no such primary: {other:?}"),
@@ -71,21 +72,50 @@ async fn say_arguments(mut primary: Primary) -> ganger::Result {
     Ok(())
 }
 
-/// Says what a worker gets that asks for a privileged port, and how it ends.
+/// Says what two workers get that ask for a privileged port, what of it the primary is told, and how they end.
 async fn listen_where_one_may_not(mut primary: Primary) -> ganger::Result {
     assert!(!rustix::process::geteuid().is_root());
     as_told(&mut primary);
-    let worker = primary.fork()?;
-    primary
-        .send(worker.id, &("listen", "it", serde_json::json!({ "host": "127.0.0.1", "port": PRIVILEGED })))?;
+    let ask = |primary: &mut Primary| -> ganger::Result {
+        let worker = primary.fork()?;
+        let place = serde_json::json!({ "host": "127.0.0.1", "port": PRIVILEGED });
+        primary.send(worker.id, &("listen", "it", place))?;
+        Ok(())
+    };
+    ask(&mut primary)?;
     while let Some(event) = primary.next().await {
         match event {
-            Event::Message { message, .. } => {
+            Event::Message { message, worker } => {
                 println!("{}", message.as_json());
-                primary.disconnect(worker.id);
+                match worker.id.0 {
+                    1 => ask(&mut primary)?,
+                    _ => primary.disconnect_all(),
+                }
+            }
+            Event::BindFailed { worker, address, error } => {
+                println!("worker {} cannot listen on {address}: {error}", worker.id);
             }
             Event::Exit { exit, .. } => println!("{exit}"),
             Event::Listening { .. } => println!("it listens"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Says where a worker listens on descriptor 5, and what the worker says of it; goes on until it is killed.
+async fn open_what_it_was_started_with(mut primary: Primary) -> ganger::Result {
+    as_told(&mut primary);
+    let worker = primary.fork()?;
+    let options = serde_json::json!({ "fd": 5, "type": "udp4" });
+    primary.send(worker.id, &(env::var("WHAT")?, "it", options))?;
+    let mut listens = None;
+    while let Some(event) = primary.next().await {
+        match event {
+            Event::Listening { address, .. } => listens = Some(address.to_string()),
+            Event::Message { message, .. } => {
+                println!("{}", serde_json::json!([listens, message.parse::<Value>()?]))
+            }
             _ => {}
         }
     }

@@ -70,6 +70,10 @@ async fn is_connected(kid: Kid) {
     assert!(worker.is_connected());
     assert_eq!(ask(&mut gang, &worker, json!(["echo", 1])).await, 1);
     assert!(worker.is_connected());
+    if kid != Kid::Rust {
+        // So it says itself; what it is when it leaves is in test-cluster-worker-disconnect.
+        assert_eq!(ask(&mut gang, &worker, json!(["state"])).await, json!([true, false]));
+    }
     worker.disconnect();
     gang.find(|event| matches!(event, Event::Disconnect { .. }).then_some(())).await;
     assert!(!worker.is_connected());
@@ -91,6 +95,9 @@ async fn is_dead(kid: Kid) {
     assert!(!worker.is_dead());
     assert_eq!(ask(&mut gang, &worker, json!(["echo", 1])).await, 1);
     assert!(!worker.is_dead());
+    if kid != Kid::Rust {
+        assert_eq!(ask(&mut gang, &worker, json!(["state"])).await, json!([true, false]));
+    }
     worker.destroy();
     gang.exit().await;
     assert!(worker.is_dead());

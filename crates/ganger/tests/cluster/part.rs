@@ -1,6 +1,14 @@
 //! What a worker does, once in Node's JavaScript and once in Rust.
 
-use std::{env, future::Future, net::SocketAddr, path::PathBuf, pin::Pin, pin::pin, process};
+use std::{
+    env,
+    future::Future,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    pin::{Pin, pin},
+    process,
+};
 
 use ganger::cluster::{Listener, Policy, Primary, Settings, Worker, WorkerHandle};
 use serde_json::{Value, json};
@@ -36,7 +44,9 @@ pub(crate) const OBEY: Part = Part {
           echo: (what) => process.send(what),
           args: () => process.send(process.argv.slice(2)),
           cwd: () => process.send(process.cwd()),
-          env: (names) => process.send(names.map((name) => process.env[name] ?? null)),
+          user: () => process.send([process.getuid(), process.getgid(), process.getgroups()]),
+          env: (names) => { if (worker.send(names.map((name) => process.env[name] ?? null)) !== true) throw new Error('not sent'); },
+          state: () => process.send([worker.isConnected(), worker.isDead()]),
           // A server says `served`, and keeps the connection open until the client closes it.
           listen: (where) => {
             const server = net.createServer((socket) => socket.on('error', () => {}).resume().write('served'));
@@ -59,7 +69,10 @@ pub(crate) const OBEY: Part = Part {
           },
           disconnect: () => worker.disconnect(),
           exit: (code) => process.exit(code),
-          'exit when told to leave': (code) => { worker.on('disconnect', () => process.exit(code)); process.send('will do'); },
+          'exit when told to leave': (code) => {
+            worker.on('disconnect', () => process.exit(worker.isConnected() || worker.isDead() ? 1 : code));
+            process.send('will do');
+          },
           spin: () => { for (;;); },
           children: () => {
             const script = 'console.log(JSON.stringify([process.connected ?? false, require(\"cluster\").isWorker]))';
@@ -89,6 +102,11 @@ async fn obey(worker: Worker) -> ganger::Result {
             "echo" => argument,
             "args" => env::args().skip(2).collect(),
             "cwd" => json!(env::current_dir()?),
+            "user" => {
+                use rustix::process::{getgid, getgroups, getuid};
+                let groups = getgroups()?.into_iter().map(|group| group.as_raw()).collect::<Vec<_>>();
+                json!([getuid().as_raw(), getgid().as_raw(), groups])
+            }
             "env" => {
                 let names = argument.as_array().into_iter().flatten().filter_map(Value::as_str);
                 names.map(|name| env::var(name).ok()).collect::<Vec<_>>().into()
@@ -137,7 +155,9 @@ async fn obey(worker: Worker) -> ganger::Result {
             }
             other => return Err(format!("no such order: {other}").into()),
         };
-        worker.send(&answer)?;
+        if !worker.send(&answer)? {
+            return Err("an answer waits".into());
+        }
     }
     if let Some(code) = exit_code {
         process::exit(code as i32);
@@ -213,6 +233,22 @@ pub(crate) async fn ask(gang: &mut Gang, worker: &WorkerHandle, order: Value) ->
     let (from, answer) = gang.message().await;
     assert_eq!(from, worker.id());
     answer
+}
+
+/// The user that owns nothing.
+pub(crate) const NOBODY: u32 = 65_534;
+
+/// A program where nobody is kept from it, as from the directory; its name is what it was.
+pub(crate) fn for_everybody(program: &Path, directory: &Directory) -> PathBuf {
+    std::fs::set_permissions(directory.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = program.canonicalize().unwrap();
+    let there = directory.path(program.file_name().unwrap().to_str().unwrap());
+    if !there.exists() && std::fs::hard_link(&program, &there).is_err() {
+        // By a process of its own: whoever forks meanwhile would keep it open for writing, and then nobody can run it.
+        let copied = ganger::spawn_sync("cp", [program.as_os_str(), there.as_os_str()]).unwrap();
+        assert_eq!(copied.exit.to_string(), "exit code 0");
+    }
+    there
 }
 
 /// This program as a worker.

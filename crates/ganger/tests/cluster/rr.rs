@@ -2,17 +2,18 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use ganger::{WorkerId, cluster::Policy};
+use ganger::{
+    WorkerId,
+    cluster::{Address, AddressType, Policy},
+};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::{
-    alone,
     part::Part,
-    row,
     rows::{Kid, rows, rows_of},
-    sockets::{SOCKETS, Sockets},
+    sockets::Sockets,
     support::{self, Directory, Gang, read},
 };
 
@@ -30,7 +31,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         rows("test-cluster-listen-pipe-readable-writable", modes),
         rows("test-cluster-net-listen", listen_anywhere),
         rows("test-cluster-bind-twice", bind_twice),
-        vec![privileged_port("test-cluster-bind-privileged-port", "rr")],
         rows("test-cluster-child-index-net", child_index),
         // Node 18 may be left with a second server behind the closed one.
         rows_of(nodes(20), "test-net-listen-twice", listen_twice),
@@ -183,14 +183,8 @@ pub(crate) async fn ipv6_alone(kid: Kid, policy: Policy) {
 /// Whether IPv4 had the port free.
 async fn ipv6_beside_ipv4(kid: Kid, policy: Policy) -> bool {
     let mut sockets = Sockets::new(kid, policy);
-    let mut addresses = Vec::new();
-    for _ in 0..3 {
-        let worker = sockets.fork().await;
-        let options = json!({ "host": "::", "port": 0, "ipv6Only": true });
-        addresses.push(sockets.open(worker, "listen", "it", options).await);
-    }
-    assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
-    let port = port_of(&addresses[0]) as u16;
+    let options = json!({ "host": "::", "port": 0, "ipv6Only": true });
+    let port = told_the_same(&mut sockets, options).await;
     let Ok(_ipv4) = TcpListener::bind(("0.0.0.0", port)).await else { return false };
     let served = read(TcpStream::connect(("::1", port)).await.unwrap()).await;
     assert!(["1", "2", "3"].contains(&served.as_str()), "{served}");
@@ -200,20 +194,26 @@ async fn ipv6_beside_ipv4(kid: Kid, policy: Policy) -> bool {
     true
 }
 
+/// The port on all addresses of IPv6 at which three workers listen, as the primary is told of each.
+async fn told_the_same(sockets: &mut Sockets, options: Value) -> u16 {
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let worker = sockets.fork().await;
+        let Address { address, port, address_type, .. } = sockets.told(worker, options.clone()).await;
+        assert_eq!((address.as_deref(), address_type), (Some("::"), AddressType::V6));
+        told.push(port);
+    }
+    assert!(told.iter().all(|port| *port == told[0]), "{told:?}");
+    told[0].and_then(|port| port.try_into().ok()).unwrap_or_else(|| panic!("no port: {told:?}"))
+}
+
 async fn ipv6_only(kid: Kid) {
     ipv6_alone(kid, Policy::RoundRobin).await;
 }
 
 async fn dual_stack(kid: Kid) {
     let mut sockets = Sockets::new(kid, Policy::RoundRobin);
-    let mut told = Vec::new();
-    for _ in 0..3 {
-        let worker = sockets.fork().await;
-        sockets.tell(worker, "listen", "it", json!({ "host": "::", "port": 0 })).await;
-        told.push(sockets.told().await);
-    }
-    assert!(told.iter().all(|address| *address == told[0]), "{told:?}");
-    let port: u16 = told[0].strip_prefix(':').unwrap().parse().unwrap();
+    let port = told_the_same(&mut sockets, json!({ "host": "::", "port": 0 })).await;
     TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     for worker in 1..=3 {
         sockets.end(WorkerId(worker)).await;
@@ -258,35 +258,6 @@ async fn bind_twice(kid: Kid) {
     one.end(first).await;
     other.end(second).await;
 }
-
-/// A row whose primary is not root, with a worker in Rust: what it gets is the same for all.
-pub(crate) fn privileged_port(name: &str, policy: &'static str) -> Trial {
-    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
-    let anybody_may = first.trim().parse::<u16>().unwrap() <= alone::PRIVILEGED;
-    row(name, move || bind_privileged_port(policy)).with_ignored_flag(anybody_may)
-}
-
-async fn bind_privileged_port(policy: &str) {
-    // A copy, since nobody may not be allowed where this program is.
-    let directory = Directory::new();
-    std::fs::set_permissions(directory.path(""), PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = directory.path("program");
-    let this = std::env::current_exe().unwrap();
-    let copied = ganger::spawn_sync("cp", [this.as_os_str(), copy.as_os_str()]).unwrap();
-    assert_eq!(copied.exit.to_string(), "exit code 0");
-    let settings = Kid::Rust.settings(&directory, Policy::RoundRobin, &SOCKETS);
-    let mut command = alone::command_of(&copy, "listen where one may not");
-    command.arg(&copy).args(settings.args).cwd("/");
-    command.env("NODE_CLUSTER_SCHED_POLICY", policy);
-    if rustix::process::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.exec().await.unwrap();
-    assert_eq!(output.stdout, "[\"it\",\"error\",\"EACCES\"]\nexit code 0\n");
-}
-
-/// The user that owns nothing.
-const NOBODY: u32 = 65_534;
 
 pub(crate) async fn two_flows(kid: Kid, what: &str, options: Value) {
     let mut sockets = Sockets::new(kid, Policy::RoundRobin);
@@ -365,10 +336,26 @@ async fn shared_ports(kid: Kid) {
     assert_eq!(port_of(&sockets.open(other, "listen", "shared", localhost(0)).await), shared);
     let taken = json!(["error", "EADDRINUSE"]);
     assert_eq!(sockets.ask(other, "listen", "alone", exclusive(alone)).await, taken);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    by_number(&mut sockets, "listen", || localhost(free().into())).await;
     // A Node does not count it among what it closes when it is told to leave.
     sockets.close(one, "alone").await;
     for worker in [one, other] {
         sockets.end(worker).await;
+    }
+}
+
+/// Two workers at a port that has a number of its own, by which they share it too.
+pub(crate) async fn by_number(sockets: &mut Sockets, what: &str, free: impl Fn() -> Value) {
+    loop {
+        let place = free();
+        let answer = sockets.ask(WorkerId(1), what, "by number", place.clone()).await;
+        if answer[0] == "listening" {
+            assert_eq!(sockets.ask(WorkerId(2), what, "by number", place).await, answer);
+            return;
+        }
+        // Somebody else was faster.
+        assert_eq!(answer, json!(["error", "EADDRINUSE"]));
     }
 }
 

@@ -10,10 +10,11 @@ use tokio::io::AsyncReadExt;
 
 use crate::{
     alone,
-    part::{OBEY, ask, fork},
+    part::{NOBODY, OBEY, ask, for_everybody, fork},
     row,
-    rows::{Kid, NODES, rows},
+    rows::{Kid, NODES, rows, rows_of},
     rows_under_node,
+    rr::nodes,
     support::{self, Directory, Gang},
 };
 
@@ -43,6 +44,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         rows_under_node("test-cluster-fork-windowsHide", SILENTLY),
         rows("test-cluster-basic (NODE_UNIQUE_ID part)", unique_id),
         rows_under_node("test-cluster-basic (NODE_UNIQUE_ID part)", UNIQUE_ID),
+        rows("workers as another user", another_user)
+            .into_iter()
+            .map(|trial| trial.with_ignored_flag(!rustix::process::geteuid().is_root()))
+            .collect(),
+        rows_of(nodes(18), "pitfall_42_a_worker_has_no_options_but_its_own", no_options),
     ]
     .into_iter()
     .flatten()
@@ -132,6 +138,7 @@ async fn cwd(kid: Kid) {
     let directory = Directory::new();
     let mut gang = kid.gang(&directory, &OBEY);
     let (without, with) = (std::env::current_dir().unwrap(), directory.path("").canonicalize().unwrap());
+    assert_eq!(gang.with(|primary| primary.settings().cwd.clone()).await, None);
     let worker = fork(&gang).await;
     assert_eq!(ask(&mut gang, &worker, json!(["cwd"])).await, json!(without));
     let path = with.clone();
@@ -242,9 +249,37 @@ async fn inspector_port(major: &str) {
     gang.with(|primary| primary.setup(|settings| settings.inspect_port = Some(30000))).await;
     says(&mut gang, 30000).await;
     says(&mut gang, 30000).await;
+}
 
-    // A program that is not inspected is left alone.
-    gang.with(|primary| primary.setup(|settings| drop(settings.args.remove(0)))).await;
+/// They are nobody; the sockets are root's, who opens them.
+async fn another_user(kid: Kid) {
+    let directory = Directory::new();
+    let mut settings = kid.settings(&directory, Policy::RoundRobin, &OBEY);
+    settings.program = for_everybody(settings.program.as_ref(), &directory).into();
+    (settings.uid, settings.gid) = (Some(NOBODY), Some(NOBODY));
+    let mut gang = Gang::new(settings);
+    let worker = fork(&gang).await;
+    let groups = ask(&mut gang, &worker, json!(["user"])).await;
+    assert_eq!((&groups[0], &groups[1]), (&json!(NOBODY), &json!(NOBODY)));
+    assert!(groups[2].as_array().unwrap().iter().all(|group| *group == NOBODY), "{groups}");
+    // Others may do the same at the same time.
+    let host = match kid {
+        Kid::Node(major) => format!("127.0.42.{major}"),
+        Kid::Rust => "127.0.42.1".into(),
+    };
+    let place = format!("{host}:{}", alone::PRIVILEGED);
+    assert_eq!(
+        ask(&mut gang, &worker, json!(["listen", place])).await,
+        json!(["listening", alone::PRIVILEGED])
+    );
+}
+
+/// A program that is not inspected is left alone.
+async fn no_options(kid: Kid) {
+    let Kid::Node(major) = kid else { panic!("Rust has no such options") };
+    let directory = Directory::new();
+    let script = "process.send(process.execArgv);";
+    let mut gang = Gang::new(directory.workers(major, Policy::RoundRobin, script));
     gang.fork().await;
-    assert_eq!(gang.message().await.1[0], Value::Array(Vec::new()));
+    assert_eq!(gang.message().await.1, Value::Array(Vec::new()));
 }

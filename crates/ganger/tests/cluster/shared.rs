@@ -15,7 +15,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     [
         rows("test-cluster-server-restart-none", server_restart),
         rows("test-cluster-shared-handle-bind-error", bind_error),
-        vec![rr::privileged_port("test-cluster-shared-handle-bind-privileged-port", "none")],
         rows("test-cluster-net-listen-ipv6only-none", ipv6_only),
     ]
     .into_iter()

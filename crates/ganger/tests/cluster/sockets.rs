@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ganger::{
     WorkerId,
-    cluster::{Event, Listen, Listener, Policy, UdpSocket, Worker},
+    cluster::{Address, Event, Listen, Listener, Policy, UdpSocket, Worker},
 };
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -35,6 +35,12 @@ pub(crate) const SOCKETS: Part = Part {
             socket.on('error', ({ code }) => process.send([name, 'error', code]));
             socket.on('message', (data, { port, address }) => socket.send(String(worker.id), port, address));
             socket.bind(options, () => setImmediate(() => process.send([name, 'listening', address(socket.address())])));
+          },
+          'bind and close': (name, options) => {
+            const socket = dgram.createSocket('udp4');
+            socket.on('error', ({ code }) => process.send([name, 'error', code]));
+            socket.on('close', () => process.send([name, 'closed']));
+            socket.on('listening', () => socket.close()).bind(options);
           },
           close: (name) => all[name].close(() => process.send([name, 'closed'])),
           disconnect: () => worker.disconnect(),
@@ -76,6 +82,11 @@ async fn obey(worker: Worker) -> ganger::Result {
                 let task = tokio::spawn(answer(worker.id(), socket));
                 Ok((Open::Datagrams(task.abort_handle()), json!([address.ip(), address.port()])))
             }),
+            "bind and close" => {
+                drop(worker.bind_udp(place(&options)?).await?);
+                worker.send(&(name, "closed"))?;
+                continue;
+            }
             "close" => {
                 let (Open::Server(task) | Open::Datagrams(task)) = all.remove(&name).ok_or("not open")?;
                 task.abort();
@@ -108,6 +119,7 @@ fn place(options: &Value) -> ganger::Result<Listen> {
     let flag = |name: &str| options[name].as_bool().unwrap_or(false);
     let port: u16 = options["port"].as_u64().unwrap_or(0).try_into()?;
     let place = match (text("path"), text("host").or(text("address"))) {
+        _ if options["fd"].is_i64() => Listen::descriptor(options["fd"].as_i64().unwrap_or(-1).try_into()?),
         (Some(path), _) => Listen::path(path),
         (None, Some(host)) => (host.parse::<std::net::IpAddr>()?, port).into(),
         // Node's `udp6` has an address of its own.
@@ -197,13 +209,15 @@ impl Sockets {
         assert_eq!((ended, exit.to_string().as_str(), asked), (worker, "exit code 0", true));
     }
 
-    /// What the primary is told of the next worker that listens.
-    pub(crate) async fn told(&mut self) -> String {
-        self.gang
-            .find(|event| match event {
-                Event::Listening { address, .. } => Some(address.to_string()),
-                _ => None,
-            })
-            .await
+    /// Has a worker listen; what the primary is told of that.
+    pub(crate) async fn told(&mut self, worker: WorkerId, options: Value) -> Address {
+        self.tell(worker, "listen", "it", options).await;
+        let listening = |event| match event {
+            Event::Listening { address, .. } => Some(address),
+            _ => None,
+        };
+        let address = self.gang.find(listening).await;
+        assert_eq!(self.gang.message().await.1[1], "listening");
+        address
     }
 }

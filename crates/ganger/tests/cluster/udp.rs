@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use crate::{
     part::Part,
     rows::{Kid, rows, rows_of},
-    rr::{nodes, two_flows, with_reuse_port},
+    rr::{by_number, nodes, two_flows, with_reuse_port},
     sockets::Sockets,
     support::Directory,
 };
@@ -184,7 +184,7 @@ async fn child_index(kid: Kid) {
 async fn bind_error(kid: Kid) {
     let mut sockets = Sockets::new(kid, Policy::RoundRobin);
     let worker = sockets.fork().await;
-    let elsewhere = json!({ "type": "udp4", "address": "192.0.2.1", "port": 0 });
+    let elsewhere = json!({ "type": "udp4", "address": "240.0.0.1", "port": 0 });
     assert_eq!(sockets.ask(worker, "bind", "it", elsewhere).await, json!(["error", "EADDRNOTAVAIL"]));
     // It goes on as if nothing had been.
     sockets.open(worker, "bind", "it", localhost(0)).await;
@@ -197,8 +197,8 @@ async fn close_in_listening(kid: Kid) {
     let mut sockets = Sockets::new(kid, Policy::RoundRobin);
     for _ in 0..3 {
         let worker = sockets.fork().await;
-        sockets.open(worker, "bind", "it", localhost(0)).await;
-        sockets.close(worker, "it").await;
+        let answer = sockets.ask(worker, "bind and close", "it", localhost(0)).await;
+        assert_eq!(answer, json!(["closed"]));
         sockets.end(worker).await;
     }
 }
@@ -207,7 +207,7 @@ async fn close_before_the_reply(kid: Kid) {
     let directory = Directory::new();
     let script = "const socket = require('dgram').createSocket('udp4');
         socket.on('error', () => process.send('error'));
-        socket.bind(0, '192.0.2.1');
+        socket.bind(0, '240.0.0.1');
         // The address is looked up first, and asked for then.
         const send = process.send;
         process.send = (message, ...rest) => {
@@ -256,6 +256,8 @@ async fn shared_ports(kid: Kid) {
     assert_eq!(sockets.open(other, "bind", "shared", localhost(0)).await, shared);
     let taken = json!(["error", "EADDRINUSE"]);
     assert_eq!(sockets.ask(other, "bind", "alone", exclusive(&alone[1])).await, taken);
+    let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    by_number(&mut sockets, "bind", || localhost(free().into())).await;
     // A Node does not count it among what it closes when it is told to leave.
     sockets.close(one, "alone").await;
     for worker in [one, other] {
