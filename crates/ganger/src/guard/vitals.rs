@@ -118,12 +118,13 @@ impl Vitals {
             Exit::Code(code) => code == KILLED_IN_A_SHELL,
         };
         let (group, known) = group.filter(|_| was_killed)?;
-        if group.oom_kills()? <= known {
+        let kills = group.oom_kills()?;
+        if kills <= known {
             return None;
         }
-        // One kill has one victim: it does not explain another death.
+        // One kill has one victim: it does not explain another death. Who was started after all of them knows them already.
         for (other, known) in self.living.values_mut().filter_map(|vital| vital.group.as_mut()) {
-            if *other == group {
+            if *other == group && *known < kills {
                 *known += 1;
             }
         }
@@ -184,6 +185,46 @@ mod tests {
         assert_eq!(vital.memory.len(), REMEMBERED);
         assert!(vital.memory.iter().all(|used| *used > 64 * 1024));
         assert!(vital.group.is_some());
+    }
+
+    /// A replacement may be started when a channel closes, before the death is seen.
+    #[test]
+    fn a_kill_explains_one_death_also_beside_a_worker_that_was_started_between_the_two() {
+        let machine = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = machine.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let kills = |count| write("sys/fs/cgroup/memory.events", &format!("oom_kill {count}\n"));
+        write("proc/7/cgroup", "0::/\n");
+        kills(0);
+        let group = MemoryGroup::below(machine.path(), "7").unwrap();
+        let mut vitals = Vitals::default();
+        let start = |vitals: &mut Vitals, id| {
+            let group = Some((group.clone(), group.oom_kills().unwrap()));
+            let vital = Vital { pid: 7, group, memory: Vec::new(), status: None, evidence: None };
+            vitals.living.insert(source(id), vital);
+        };
+        let dies = |vitals: &mut Vitals, id| {
+            let killed = Exit::Signal { signal: KILL, core_dumped: false };
+            vitals.ended(source(id), killed, Held::default()).is_some()
+        };
+        start(&mut vitals, 1);
+        start(&mut vitals, 2);
+        kills(1);
+        start(&mut vitals, 3);
+        assert!(dies(&mut vitals, 1));
+        kills(2);
+        start(&mut vitals, 4);
+        assert!(dies(&mut vitals, 3), "it had its own kill");
+        assert!(!dies(&mut vitals, 2), "both kills had their victims");
+        assert!(!dies(&mut vitals, 4));
+        start(&mut vitals, 5);
+        start(&mut vitals, 6);
+        kills(4);
+        start(&mut vitals, 7);
+        assert!(dies(&mut vitals, 5) && dies(&mut vitals, 6) && !dies(&mut vitals, 7), "two at a time");
     }
 
     #[test]
