@@ -39,8 +39,9 @@ enum Task {
     },
     /// Measure contenders against each other
     Bench {
-        /// What to measure: connect, http, keep-alive, dispatch, memory, lane, spawn, spawn-pipes, output, messages,
-        /// messages-all-cpus, ping-pong, ping-pong-all-cpus, large-json, large-advanced, handles [default: everything]
+        /// What to measure: connect, http, keep-alive, dispatch, memory, lane, guard (guard-fork, guard-serve,
+        /// guard-memory), spawn, spawn-pipes, output, messages, messages-all-cpus, ping-pong, ping-pong-all-cpus,
+        /// large-json, large-advanced, handles [default: everything]
         name: Option<String>,
         /// How often each contender is measured
         #[arg(long, value_name = "N", default_value_t = bench::MIN_ROUNDS, value_parser = clap::value_parser!(u64).range(bench::MIN_ROUNDS..))]
@@ -56,7 +57,11 @@ enum Task {
         json: Option<PathBuf>,
     },
     /// Run the long forms of the tests
-    Soak,
+    Soak {
+        /// Only this one
+        #[command(subcommand)]
+        part: Option<soak::Part>,
+    },
     /// Be one of the bare servers that bench compares with
     #[command(hide = true)]
     Bare { role: Role },
@@ -84,7 +89,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { name, rounds, only, baseline, json } => {
             bench::bench(&Options { measure: name, rounds, only, baseline, json })
         }
-        Task::Soak => soak::soak(),
+        Task::Soak { part } => soak::soak(part.as_ref()),
         Task::Bare { role } => bare::bare(role),
     }
 }

@@ -1,8 +1,11 @@
 //! `cargo xtask soak`: the long forms of tests whose short forms the test command runs.
 
+mod guard;
+
 use std::fs;
 
 use anyhow::{Context, Result};
+use clap::Subcommand;
 
 use crate::workspace::{cargo, root, run, step, target};
 
@@ -11,12 +14,39 @@ const SIMULATION_STEPS: &str = "10000000";
 /// How long each fuzz target is run, in seconds; the test command runs its corpus.
 const FUZZING: u32 = 900;
 
-/// Runs the long forms.
-pub fn soak() -> Result<()> {
+/// A long form.
+#[derive(Subcommand, Debug)]
+pub enum Part {
+    /// The simulations of the cluster and of the gang, ten million steps each
+    Simulation,
+    /// Each fuzz target from its corpus on, for a quarter of an hour
+    Fuzz,
+    /// Real gangs under load while workers are reloaded, scaled, killed: which requests fail? (docs/soak.md)
+    Guard(guard::Options),
+}
+
+/// Runs one of the long forms, or all.
+pub fn soak(part: Option<&Part>) -> Result<()> {
+    match part {
+        Some(Part::Simulation) => simulation(),
+        Some(Part::Fuzz) => fuzzing(),
+        Some(Part::Guard(options)) => guard::guard(options),
+        None => {
+            simulation()?;
+            step("gangs under load", || guard::guard(&guard::Options::default()))?;
+            fuzzing()
+        }
+    }
+}
+
+fn simulation() -> Result<()> {
     step("simulations of the cluster and of the gang", || {
         run(cargo(["test", "--release", "-p", "ganger-proto", "--test", "sim"])
             .env("GANGER_SIM_STEPS", SIMULATION_STEPS))
-    })?;
+    })
+}
+
+fn fuzzing() -> Result<()> {
     if !cargo(["fuzz", "--version"]).output().is_ok_and(|output| output.status.success()) {
         println!("\n== NOT FUZZED: there is no cargo-fuzz; `cargo install cargo-fuzz` gets it");
         return Ok(());

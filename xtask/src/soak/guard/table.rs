@@ -1,0 +1,104 @@
+//! The table: a row a trial and kind of workers, a column a policy.
+
+use std::fmt;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::cell::{Cell, Counts, Outcome};
+use crate::workspace;
+
+/// What came of all cells.
+pub(super) struct Table {
+    outcomes: Vec<Outcome>,
+}
+
+impl Table {
+    /// Of these; with `add` also of those that ran before, where they were not run again.
+    pub(super) fn new(outcomes: Vec<Outcome>, add: bool) -> Result<Self> {
+        let mut table = Self { outcomes };
+        let path = path();
+        if add && path.is_file() {
+            let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let before: Vec<Outcome> = serde_json::from_slice(&text)
+                .with_context(|| format!("{} is none of ours", path.display()))?;
+            let is_new = |old: &Outcome| table.outcomes.iter().any(|outcome| outcome.cell == old.cell);
+            let kept: Vec<Outcome> = before.into_iter().filter(|old| !is_new(old)).collect();
+            table.outcomes.extend(kept);
+        }
+        table.outcomes.sort_by_key(|outcome| (outcome.cell.trial as u8, outcome.cell.workers()));
+        Ok(table)
+    }
+
+    /// Writes it as JSON, for machines and for the next run.
+    pub(super) fn save(&self) -> Result<()> {
+        let (path, text) = (path(), serde_json::to_string_pretty(&self.outcomes)?);
+        fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn policies(&self) -> Vec<&str> {
+        let mut policies: Vec<&str> = Vec::new();
+        for Outcome { cell, .. } in &self.outcomes {
+            if !policies.contains(&cell.policy.as_str()) {
+                policies.push(&cell.policy);
+            }
+        }
+        let place =
+            |policy: &&str| super::POLICIES.iter().position(|known| known == policy).unwrap_or(usize::MAX);
+        policies.sort_by_key(place);
+        policies
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policies = self.policies();
+        let headings = policies.iter().map(|policy| format!(" {policy} |")).collect::<String>();
+        writeln!(f, "| under continuous load | workers | rounds |{headings}")?;
+        writeln!(f, "|---|---|---:|{}", "---:|".repeat(policies.len()))?;
+        let is_like = |one: &Cell, other: &Cell| {
+            (one.trial, one.program, &one.version) == (other.trial, other.program, &other.version)
+        };
+        for row in self.outcomes.chunk_by(|one, other| is_like(&one.cell, &other.cell)) {
+            let cell = &row[0].cell;
+            write!(f, "| {} | {} | {} |", cell.trial.title(), cell.workers(), rounds(row))?;
+            for policy in &policies {
+                match row.iter().find(|outcome| outcome.cell.policy == *policy) {
+                    Some(outcome) => write!(f, " {} |", outcome.shown())?,
+                    None => write!(f, "  |")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The fewest and the most of a row's cells.
+fn rounds(row: &[Outcome]) -> String {
+    let rounds = || row.iter().map(|outcome| outcome.rounds);
+    match (rounds().min(), rounds().max()) {
+        (Some(fewest), Some(most)) if fewest != most => format!("{fewest} – {most}"),
+        (fewest, _) => fewest.unwrap_or(0).to_string(),
+    }
+}
+
+impl Outcome {
+    /// As it stands in the table: bold where a promise was broken.
+    pub(super) fn shown(&self) -> String {
+        let Counts { requests, failed, held, repeats, asked_to_fail } = self.counts;
+        let mut more = Vec::new();
+        for (count, what) in [(held as u64, "held"), (asked_to_fail, "asked to"), (repeats, "repeated")] {
+            if count > 0 {
+                more.push(format!("{count} {what}"));
+            }
+        }
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+        let counted = format!("{failed} of {requests}{more}");
+        if self.broken.is_empty() { counted } else { format!("**{counted}**") }
+    }
+}
+
+fn path() -> std::path::PathBuf {
+    workspace::target().join("soak/guard.json")
+}
