@@ -22,6 +22,7 @@ use channel::Channel;
 use child_process::ChildProcess;
 use connect::Connect;
 use dispatch::Dispatch;
+use guard::{Deaths, Guard};
 use http::Http;
 use lane::Lane;
 use machine::Cpus;
@@ -34,6 +35,7 @@ mod channel;
 mod child_process;
 mod connect;
 mod dispatch;
+mod guard;
 mod http;
 mod lane;
 mod load;
@@ -49,7 +51,7 @@ pub const MIN_ROUNDS: u64 = 9;
 
 /// What the command line asks for.
 pub struct Options {
-    /// The measure; all of them if absent.
+    /// The measure, or what the names of several begin with; all of them if absent.
     pub measure: Option<String>,
     /// How often each contender is measured, at least [`MIN_ROUNDS`].
     pub rounds: u64,
@@ -134,7 +136,12 @@ pub fn bench(options: &Options) -> Result<()> {
     let mut selected = measures();
     if let Some(name) = &options.measure {
         let names: Vec<_> = selected.iter().map(|measure| measure.name()).collect();
-        selected.retain(|measure| measure.name() == name);
+        // The name of several is what they begin with.
+        let wanted = |own: &str| match names.contains(&name.as_str()) {
+            true => own == name,
+            false => own.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('-')),
+        };
+        selected.retain(|measure| wanted(measure.name()));
         if selected.is_empty() {
             bail!("no measure {name}; there are: {}", names.join(", "));
         }
@@ -175,7 +182,9 @@ fn measures() -> Vec<Box<dyn Measure>> {
         Box::new(Memory),
         Box::new(Lane),
     ];
-    cluster.into_iter().chain(child_process).chain(channel).collect()
+    let guard = Guard::ALL.map(|measure| Box::new(measure) as Box<dyn Measure>);
+    let guard = guard.into_iter().chain([Box::new(Deaths) as Box<dyn Measure>]);
+    cluster.into_iter().chain(guard).chain(child_process).chain(channel).collect()
 }
 
 /// Goes on as the optimised program: the load generator and the bare servers are part of it.

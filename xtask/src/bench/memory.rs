@@ -12,9 +12,9 @@ use super::{Measure, Sample, Target};
 
 const FEW: usize = 2;
 const MANY: usize = 1000;
-/// How long it may take until the last worker is ready.
+/// How long it may take until something is said.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The pause between two looks whether it is.
+/// The pause between two looks whether it was.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The resident memory of `ganger run` with a thousand workers beyond that with two, divided by their number.
@@ -61,31 +61,42 @@ impl Measure for Memory {
     }
 
     fn sample(&self, _: &str, cpus: &Cpus) -> Result<Sample> {
-        let few = resident(FEW, cpus)?;
-        let many = resident(MANY, cpus)?;
+        let few = resident_with(FEW, cpus)?;
+        let many = resident_with(MANY, cpus)?;
         Ok(Sample::of((many - few) / 1000.0 / (MANY - FEW) as f64))
     }
 }
 
-/// Bytes, when all workers are ready.
-fn resident(workers: usize, cpus: &Cpus) -> Result<f64> {
+/// The primary's bytes, when all workers are ready.
+fn resident_with(workers: usize, cpus: &Cpus) -> Result<f64> {
     let gang = SMALL.start(workers, cpus)?;
-    wait_until_ready(&gang, workers)?;
-    let path = format!("/proc/{}/status", gang.pid());
+    wait_until_ready(&gang)?;
+    resident(gang.pid())
+}
+
+/// The bytes of a process.
+pub(super) fn resident(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
     Ok(kib.parse::<f64>().context("VmRSS is no number")? * 1024.0)
 }
 
-fn wait_until_ready(gang: &Running, workers: usize) -> Result<()> {
-    let (wanted, end) = (format!("{workers} workers ready"), Instant::now() + LIMIT);
+/// Waits until all workers are ready.
+pub(super) fn wait_until_ready(gang: &Running) -> Result<()> {
+    wait_until_said(gang, " ready in ", 1)
+}
+
+/// Waits until it has said something so often.
+pub(super) fn wait_until_said(gang: &Running, what: &str, times: usize) -> Result<()> {
+    let end = Instant::now() + LIMIT;
     loop {
         let said = gang.said()?;
-        if said.contains(&wanted) {
+        if said.matches(what).count() >= times {
             return Ok(());
         } else if Instant::now() > end {
-            bail!("{workers} workers are not ready within {} s:\n{said}", LIMIT.as_secs());
+            bail!("`{what}` was not said {times} times within {} s:\n{said}", LIMIT.as_secs());
         }
         thread::sleep(PAUSE);
     }

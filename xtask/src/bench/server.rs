@@ -92,6 +92,10 @@ pub(super) const HTTP: [Server; 7] = [
     Server { name: "ganger-reuseport", primary: Primary::Ganger("reuseport"), program: Program::Http },
 ];
 
+/// The one whose workers are real, unmodified Nodes.
+pub(super) const UNMODIFIED: Server =
+    Server { name: "ganger-rr-node", primary: Primary::Ganger("rr"), program: Program::Byte };
+
 /// The one whose workers are small.
 pub(super) const SMALL: Server =
     Server { name: "ganger-rr-rust", primary: Primary::Ganger("rr"), program: Program::RustByte };
@@ -160,7 +164,16 @@ impl Server {
             }
             Primary::Ganger(schedule) => {
                 command = Command::new(workspace::target().join("release/ganger"));
-                command.args(["run", "--workers", &workers, "--schedule", schedule, "--"]).arg(program);
+                command.args([
+                    "run",
+                    "--workers",
+                    &workers,
+                    "--schedule",
+                    schedule,
+                    "--restart-limit",
+                    "off",
+                ]);
+                command.arg("--").arg(program);
                 command.env("PATH", path_with_node()?);
             }
         }
