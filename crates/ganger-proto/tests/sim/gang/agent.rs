@@ -90,6 +90,14 @@ impl Agents {
         self.young_deaths.iter().filter(|death| now - **death <= within).count() >= deaths
     }
 
+    /// Another one is wanted, by somebody or by a reload. One that is not there yet comes at once.
+    pub(crate) fn is_replaced(&mut self) {
+        if let Some(agent) = &mut self.there {
+            agent.replaced = self.was_ready;
+        }
+        self.died = None;
+    }
+
     pub(crate) fn gang_ends(&mut self) {
         if let Some(agent) = &mut self.there {
             agent.may_leave = agent.leaves || agent.replaced;
@@ -143,11 +151,7 @@ impl World {
 
     /// Somebody wants another agent.
     pub(crate) fn replace_agent(&mut self) {
-        if let Some(agent) = &mut self.agents.there {
-            agent.replaced = self.agents.was_ready;
-        }
-        // Who is not there yet comes at once.
-        self.agents.died = None;
+        self.agents.is_replaced();
         self.say_of_agent(AgentInput::Replace);
     }
 

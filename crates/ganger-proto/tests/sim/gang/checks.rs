@@ -77,10 +77,15 @@ impl World {
             && !self.guard.is_reloading()
             && self.workers.values().all(|worker| !worker.hung)
             && self.primary.poll_timeout().is_none()
-            && self
-                .around
-                .calendar
-                .all(|occasion| matches!(occasion, Occasion::Asked(..) | Occasion::Pings(_)))
+            && self.around.calendar.all(|occasion| match occasion {
+                Occasion::Asked(..) | Occasion::Pings(_) => true,
+                // What the dead had before them.
+                Occasion::Turn(id)
+                | Occasion::Ends(id)
+                | Occasion::Served(id, _)
+                | Occasion::Opens(id, _) => !self.workers.get(id).is_some_and(|worker| worker.alive),
+                _ => false,
+            })
     }
 
     /// After the faults the gang is as large as it is wanted, and nobody waits; unless it was right to end.

@@ -295,6 +295,7 @@ impl World {
                 self.watch.died_silent(worker, after);
             }
             Action::Notice(Notice::Agent(notice)) => self.agents.told(self.around.now, &notice),
+            Action::Notice(Notice::Reloading { .. }) => self.agents.is_replaced(),
             Action::Notice(Notice::Scaled { to, .. }) => self.seats.scaled(to as usize),
             Action::Notice(_) => {}
             Action::End(verdict) => self.ended(verdict),
