@@ -3,15 +3,21 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Read},
-    os::fd::OwnedFd,
-    path::Path,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use ganger::sys::{
-    pidfd::Exit,
-    spawn::{Group, Source, Spawn, Spawned, Step},
+use ganger::{
+    Guard,
+    cluster::{Primary, Settings},
+    guard::{Config, Notice, Report},
+    sys::{
+        pidfd::Exit,
+        spawn::{Group, Source, Spawn, Spawned, Step},
+    },
 };
 
 /// The user and the group `nobody`, as every Linux has it.
@@ -136,7 +142,57 @@ fn the_kill_at_our_death_outlives_the_change_of_user() {
     wait(&parent);
 }
 
+/// It can say how it is, and nobody else can say it for it.
+#[test]
+fn a_worker_that_becomes_somebody_else_has_its_own_notify_socket() {
+    need_root();
+    // Where everybody may execute it.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = directory.path().join("notify");
+    fs::copy(example("notify"), &program).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sent_by = |uid, socket: &str| {
+        let spawn = Spawn {
+            program: program.clone().into(),
+            argv: ["notify", "STATUS=by another"].map(Into::into).into(),
+            env: vec![("NOTIFY_SOCKET".into(), socket.into())],
+            fds: vec![None, None, None],
+            uid: Some(uid),
+            ..Spawn::default()
+        };
+        wait(&spawn.spawn().unwrap())
+    };
+    runtime.block_on(async {
+        let mut settings = Settings::new(program.clone());
+        (settings.uid, settings.gid) = (Some(NOBODY), Some(NOBODY));
+        settings.env = vec![("PORT".into(), "0".into())];
+        let mut guard = Guard::new(Primary::new(settings).unwrap(), Config::default(), None);
+        let ready = async {
+            loop {
+                let Some(report) = guard.next().await else { panic!("the gang has ended") };
+                if let Report::Notice { notice: Notice::WorkerReady { worker, .. }, .. } = report {
+                    return guard.worker(worker).unwrap().pid;
+                }
+            }
+        };
+        let pid = tokio::time::timeout(Duration::from_secs(20), ready).await.expect("READY=1 is not heard");
+        let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+        let socket = environment.split('\0').find_map(|entry| entry.strip_prefix("NOTIFY_SOCKET=")).unwrap();
+        assert_eq!(sent_by(NOBODY, socket), Exit::Code(0));
+        assert_eq!(sent_by(NOBODY - 1, socket), Exit::Code(1));
+    });
+}
+
 const FIXTURE: &str = "GANGER_TEST_FIXTURE";
+
+/// An example of this crate, as built by the test command.
+fn example(name: &str) -> PathBuf {
+    let this = env::current_exe().unwrap();
+    let example = this.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(example.exists(), "{} is not built: run `cargo xtask test`", example.display());
+    example
+}
 
 /// A test again, in a process of its own.
 fn fixture(test: &str) -> (Spawned, BufReader<File>) {
@@ -145,11 +201,10 @@ fn fixture(test: &str) -> (Spawned, BufReader<File>) {
 
 /// The same, as somebody else, who may not be allowed to come by the original.
 fn fixture_as(test: &str, uid: u32) -> (Spawned, BufReader<File>) {
-    use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let copy = directory.path().join("system");
-    std::fs::copy(env::current_exe().unwrap(), &copy).unwrap();
+    fs::copy(env::current_exe().unwrap(), &copy).unwrap();
     // It executes the copy by now, which may be removed.
     start_fixture(&copy, test, Some(uid))
 }

@@ -219,7 +219,7 @@ const ATTEMPTS: u32 = 100;
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::ErrorKind;
+    use std::io::{ErrorKind, Read};
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
@@ -365,6 +365,13 @@ mod tests {
         assert_eq!([receive().unwrap(), receive().unwrap()], [Some(7), Some(0)]);
         assert_eq!([receive().unwrap(), receive().unwrap()], [None, Some(8)]);
         assert_eq!(receive_at(&path, None).unwrap_err().kind(), ErrorKind::AddrInUse);
+        // Whoever sends a descriptor waits for its end, as `systemd-notify` does: then all has been read.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        sender.connect(&path).unwrap();
+        super::super::send(sender.as_fd(), b"BARRIER", Some(writer.as_fd())).unwrap();
+        drop(writer);
+        assert_eq!(receive().unwrap(), Some(7));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         drop(file);
         assert_eq!(names(directory.path()), [""; 0]);
     }
