@@ -67,18 +67,16 @@ pub struct Options {
 pub(super) fn guard(options: &Options) -> Result<()> {
     let cells = options.cells();
     prepare(&cells)?;
-    let outcomes = play(options, &cells);
-    let broken: Vec<Outcome> =
-        outcomes.iter().filter(|outcome| !outcome.broken.is_empty()).cloned().collect();
-    let count = outcomes.len();
-    let table = Table::new(outcomes, options.add)?;
-    table.save()?;
+    let table = Mutex::new(if options.add { Table::load()? } else { Table::default() });
+    play(options, &cells, &table)?;
+    let table = table.into_inner().expect("no player panics");
     println!("\n{table}");
+    let broken: Vec<&Outcome> = table.broken().filter(|outcome| cells.contains(&outcome.cell)).collect();
     for outcome in &broken {
         println!("{}", told(outcome));
     }
     if !broken.is_empty() {
-        bail!("{} of {count} cells broke their promise", broken.len());
+        bail!("{} of {} cells broke their promise", broken.len(), cells.len());
     }
     Ok(())
 }
@@ -144,34 +142,35 @@ fn prepare(cells: &[Cell]) -> Result<()> {
     Ok(())
 }
 
-/// Plays the cells, some side by side; in their order.
-fn play(options: &Options, cells: &[Cell]) -> Vec<Outcome> {
+/// Plays the cells, some side by side. Whatever ends it early, the table has what was played.
+fn play(options: &Options, cells: &[Cell], table: &Mutex<Table>) -> Result<()> {
     let (next, progress) = (AtomicUsize::new(0), Progress::default());
-    let outcomes = Mutex::new(Vec::new());
-    let player = || {
+    let player = || -> Result<()> {
         while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
             let rounds = options.rounds.unwrap_or(cell.trial.rounds());
             let name = cell.to_string();
             let outcome = cell.run(rounds, &progress.begin(&name, rounds));
-            progress.end(&name, &format!("{} in {:.0} s", outcome.shown(), outcome.seconds));
-            outcomes.lock().expect("no player panics").push(outcome);
+            progress.end(&name, told(&outcome).trim_end());
+            let mut table = table.lock().expect("no player panics");
+            table.add(outcome);
+            table.save()?;
         }
+        Ok(())
     };
     thread::scope(|scope| {
         scope.spawn(|| progress.show());
-        let players: Vec<_> =
-            (0..options.side_by_side.unwrap_or(SIDE_BY_SIDE).max(1)).map(|_| scope.spawn(player)).collect();
-        let played = players.into_iter().map(|player| player.join()).collect::<Vec<_>>();
+        let count = options.side_by_side.unwrap_or(SIDE_BY_SIDE).max(1);
+        let players: Vec<_> = (0..count).map(|_| scope.spawn(player)).collect();
+        let played: Vec<_> = players.into_iter().map(|player| player.join()).collect();
         progress.finish();
-        assert!(played.iter().all(Result::is_ok), "a player does not panic");
-    });
-    outcomes.into_inner().expect("no player panics")
+        played.into_iter().try_for_each(|played| played.expect("no player panics"))
+    })
 }
 
-/// What was broken, for who looks for the cause.
+/// What came of a cell; of a broken one also what went wrong, for who looks for the cause.
 fn told(outcome: &Outcome) -> String {
-    let Outcome { cell, broken, said, .. } = outcome;
-    let mut text = format!("{cell}: {}\n", outcome.shown());
+    let Outcome { cell, seconds, broken, said, .. } = outcome;
+    let mut text = format!("{cell}: {} in {seconds:.0} s\n", outcome.shown());
     for line in broken {
         text.push_str(&format!("  {line}\n"));
     }

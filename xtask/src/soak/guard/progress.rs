@@ -42,7 +42,7 @@ impl Progress {
     /// It has ended, in words.
     pub(super) fn end(&self, name: &str, outcome: &str) {
         self.cells().remove(name);
-        eprintln!("{name}: {outcome}");
+        eprintln!("{outcome}");
     }
 
     /// Nothing more is to be shown.

@@ -9,31 +9,39 @@ use super::cell::{Cell, Counts, Outcome};
 use crate::workspace;
 
 /// What came of all cells.
+#[derive(Default)]
 pub(super) struct Table {
     outcomes: Vec<Outcome>,
 }
 
 impl Table {
-    /// Of these; with `add` also of those that ran before, where they were not run again.
-    pub(super) fn new(outcomes: Vec<Outcome>, add: bool) -> Result<Self> {
-        let mut table = Self { outcomes };
+    /// That of the runs before, if there is one.
+    pub(super) fn load() -> Result<Self> {
         let path = path();
-        if add && path.is_file() {
-            let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let before: Vec<Outcome> = serde_json::from_slice(&text)
-                .with_context(|| format!("{} is none of ours", path.display()))?;
-            let is_new = |old: &Outcome| table.outcomes.iter().any(|outcome| outcome.cell == old.cell);
-            let kept: Vec<Outcome> = before.into_iter().filter(|old| !is_new(old)).collect();
-            table.outcomes.extend(kept);
+        if !path.is_file() {
+            return Ok(Self::default());
         }
-        table.outcomes.sort_by_key(|outcome| (outcome.cell.trial as u8, outcome.cell.workers()));
-        Ok(table)
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let outcomes = serde_json::from_slice(&text);
+        Ok(Self { outcomes: outcomes.with_context(|| format!("{} is of another version", path.display()))? })
     }
 
     /// Writes it as JSON, for machines and for the next run.
     pub(super) fn save(&self) -> Result<()> {
         let (path, text) = (path(), serde_json::to_string_pretty(&self.outcomes)?);
         fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// A cell has been played, perhaps once more.
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        self.outcomes.retain(|old| old.cell != outcome.cell);
+        self.outcomes.push(outcome);
+        self.outcomes.sort_by_key(|outcome| (outcome.cell.trial as u8, outcome.cell.workers()));
+    }
+
+    /// Those in which a promise was broken.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|outcome| !outcome.broken.is_empty())
     }
 
     fn policies(&self) -> Vec<&str> {
