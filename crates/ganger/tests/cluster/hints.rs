@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     [
         trial("hints: a drain", drain),
         trial("hints: a drain of HTTPS and HTTP/2", drain_others),
+        trial("hints: a drain cuts nothing short", spared),
         trial("hints: reports", reports),
         trial("hints: a program does not notice", unnoticed),
         trial("hints: none", none),
@@ -203,6 +204,45 @@ async fn drain_others(major: &'static str) {
     }
     said.sort();
     assert_eq!(said, ["close", "gone: http", "gone: https"]);
+}
+
+/// A request that is still to come, and an answer that its client takes its time for, outlive the end of the server; what is idle
+/// does not, where Node sees to that.
+async fn spared(major: &'static str) {
+    let directory = Directory::new();
+    let script = "
+        const server = require('http').createServer((request, response) => {
+          response.end(request.url === '/big' ? Buffer.alloc(20_000_000) : 'ok');
+        });
+        server.on('connection', () => process.send('connected')).listen(0, '127.0.0.1');
+        process.on('message', (message) => process.send(message));";
+    let (mut gang, worker, address) = one(self::worker(&directory, major, "worker.js", script)).await;
+    let mut connected = async |text: &str| {
+        let mut stream = connect(address).await;
+        write(&mut stream, text).await;
+        assert_eq!(gang.message().await.1, json!("connected"));
+        stream
+    };
+    let mut idle = connected("").await;
+    get(&mut idle).await;
+    let mut slow = connected("GET /big HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut begin = [0; 4];
+    slow.read_exact(&mut begin).await.unwrap();
+    let mut fresh = connected("").await;
+    told_to_drain(&mut gang, worker).await;
+    gang.with(move |primary| primary.disconnect(worker)).await;
+    gang.send(worker, "asked").await;
+    assert_eq!(gang.message().await.1, json!("asked"));
+    assert!(closes(&get(&mut fresh).await));
+    ended(fresh).await;
+    if major == "18" {
+        assert!(closes(&get(&mut idle).await));
+    }
+    ended(idle).await;
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() >= 20_000_000, "it was cut at {}", rest.len());
+    assert_eq!(gang.exit().await, (worker, Exit::Code(0), true));
 }
 
 async fn reports(major: &'static str) {

@@ -34,6 +34,7 @@ function count() {
   diagnostics.subscribe('net.server.socket', ({ socket }) => {
     if (socket.destroyed) return;
     if (socket.server) watchSessions(socket.server);
+    if (draining) spare(socket);
     open.add(socket);
     socket.once('close', () => {
       open.delete(socket);
@@ -49,6 +50,7 @@ function drain() {
   if (draining) return;
   draining = true;
   sessions.forEach((session) => session.close());
+  open.forEach(spare);
   const { OutgoingMessage, ServerResponse } = require('http');
   const write = ServerResponse.prototype._storeHeader;
   ServerResponse.prototype._storeHeader = function (firstLine, headers) {
@@ -74,6 +76,21 @@ function withoutConnection(headers) {
   }
   if (Array.isArray(headers[0])) return headers.filter(([name]) => !is(name));
   return headers.filter((_, at) => !is(headers[at - (at % 2)]));
+}
+
+// A server that closes also closes what Node takes for idle, from version 20 on: answers that are not written to their
+// end and, in 26, connections whose first request is still on its way. These are spared, and close behind their answer.
+function spare({ server }) {
+  if (server?.closeIdleConnections) server.closeIdleConnections = closeIdleConnections;
+}
+
+function closeIdleConnections() {
+  const symbols = Object.getOwnPropertySymbols(this);
+  const connections = symbols.find(({ description }) => description === 'http.server.connections');
+  if (!connections) return Object.getPrototypeOf(this).closeIdleConnections.call(this);
+  for (const { socket } of this[connections].idle()) {
+    if (!socket._httpMessage && socket.bytesRead > 0) socket.destroy();
+  }
 }
 
 // HTTP/2 has a word for it. Which sessions a server has shows by their streams.
