@@ -7,7 +7,14 @@
 
 use std::env;
 
-use axum::{Router, extract::ConnectInfo, routing::get};
+use axum::{
+    Router,
+    extract::{ConnectInfo, State},
+    http::header::{CONNECTION, HeaderValue},
+    middleware,
+    response::Response,
+    routing::get,
+};
 use ganger::cluster::{Endpoint, Listen, Worker};
 
 fn main() -> ganger::Result {
@@ -32,7 +39,16 @@ async fn serve(worker: Worker) -> ganger::Result {
                 "the last answer\n"
             }),
         );
+    let app = app.layer(middleware::map_response_with_state(worker.clone(), last_of_its_connection));
     let app = app.into_make_service_with_connect_info::<Endpoint>();
     axum::serve(listener, app).with_graceful_shutdown(worker.closing()).await?;
     Ok(())
+}
+
+/// A worker that is to leave lets its clients know with each answer.
+async fn last_of_its_connection(State(worker): State<Worker>, mut response: Response) -> Response {
+    if worker.is_stopping() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

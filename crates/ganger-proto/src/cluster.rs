@@ -280,7 +280,7 @@ pub enum Event {
         /// Where, the port being the real one.
         query: Query,
     },
-    /// The worker has [hints](crate::node::hints), as its first report shows.
+    /// The worker heeds [`Primary::drain`]: it has [hints](crate::node::hints), as its first report shows, or is one of ours.
     TakesHints {
         /// Who.
         worker: WorkerId,

@@ -336,6 +336,9 @@ impl<C> Primary<C> {
                 if worker.state == WorkerState::None {
                     worker.state = WorkerState::Online;
                     self.event(Event::Online { worker: id });
+                    if ganger.is_some() {
+                        self.event(Event::TakesHints { worker: id });
+                    }
                 }
                 if ganger.is_some() {
                     self.set_capabilities(now, id, Capabilities::GANGER);

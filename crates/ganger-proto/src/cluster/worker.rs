@@ -35,6 +35,8 @@ pub struct Worker<H> {
     /// The last request for each address that one is open for.
     last_asked: Vec<Query>,
     next_seq: u64,
+    /// Nothing new is taken any more.
+    closed: bool,
     stopping: bool,
     /// The announcement that we leave, while it is not answered.
     leaving: Option<Seq>,
@@ -89,7 +91,9 @@ pub enum Effect<H> {
     Drop(H),
     /// The listener is closed: nothing more comes.
     Closed(ListenId),
-    /// The primary asks us to finish and leave.
+    /// Nothing new comes any more, and clients should be led away; [`Effect::Stopping`] follows.
+    Draining,
+    /// The primary asks us to finish and leave, or we leave of our own accord.
     Stopping,
     /// The channel can be closed now.
     CloseChannel,
@@ -103,6 +107,7 @@ impl<H> Worker<H> {
             last_listen: 0,
             last_asked: Vec::new(),
             next_seq: 0,
+            closed: false,
             stopping: false,
             leaving: None,
             tells_closes: false,
@@ -117,6 +122,11 @@ impl<H> Worker<H> {
         self.stopping
     }
 
+    /// Whether the primary has told us to take nothing new, and not yet to leave.
+    pub fn is_draining(&self) -> bool {
+        self.closed && !self.stopping
+    }
+
     /// Whether the primary has yet to answer that we leave of our own accord: until then it must find the channel open.
     /// A Node would die of the answer that it cannot write.
     pub fn is_leaving(&self) -> bool {
@@ -127,7 +137,7 @@ impl<H> Worker<H> {
     pub fn listen(&mut self, target: &Target, backlog: Option<u32>) -> ListenId {
         self.last_listen += 1;
         let id = ListenId(self.last_listen);
-        if self.stopping {
+        if self.closed {
             self.fail(id);
             return id;
         }
@@ -213,7 +223,7 @@ impl<H> Worker<H> {
     /// channel may be closed.
     pub fn disconnect(&mut self) {
         if !self.stopping {
-            self.close_all();
+            self.stop();
             self.leaving = Some(self.send(Act::ExitedAfterDisconnect));
         }
     }
@@ -234,10 +244,17 @@ impl<H> Worker<H> {
                 Some(connection) => self.handle_connection(&key, seq, connection),
                 None => self.rejected(seq),
             },
+            (Act::Drain, _) => {
+                self.drop_handle(handle);
+                if !self.closed {
+                    self.close_all();
+                    self.effects.push_back(Effect::Draining);
+                }
+            }
             (Act::Disconnect, _) => {
                 self.drop_handle(handle);
                 if !self.stopping {
-                    self.close_all();
+                    self.stop();
                 }
             }
             (Act::Ack { ack }, _) => {
@@ -293,8 +310,15 @@ impl<H> Worker<H> {
         }
     }
 
-    fn close_all(&mut self) {
+    fn stop(&mut self) {
         self.stopping = true;
+        self.close_all();
+        self.effects.push_back(Effect::Stopping);
+    }
+
+    /// Closes what is open. Whoever else holds a socket goes on with it, and the primary gives to others what comes all the same.
+    fn close_all(&mut self) {
+        self.closed = true;
         let ids: Vec<ListenId> = self.listens.keys().copied().collect();
         for id in ids {
             match self.listens.get(&id).map(|listen| &listen.state) {
@@ -303,7 +327,6 @@ impl<H> Worker<H> {
                 _ => self.close(id),
             }
         }
-        self.effects.push_back(Effect::Stopping);
     }
 
     fn drop_handle(&mut self, handle: Option<H>) {
@@ -325,117 +348,4 @@ impl<H> Default for Worker<H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tcp(port: u16) -> Target {
-        Target::Tcp { host: None, port, ipv6_only: false }
-    }
-
-    fn reply(ack: u64, key: &str, errno: Option<i32>) -> ClusterMessage {
-        let (data, sockname) = (None, None);
-        let (ack, key) = (Seq(ack), key.into());
-        let act = Act::QueryReply { ack, key, errno, data, sockname, tell_closes: false };
-        ClusterMessage { seq: Some(Seq(0)), act }
-    }
-
-    fn newconn(key: &str, seq: u64) -> ClusterMessage {
-        ClusterMessage { seq: Some(Seq(seq)), act: Act::NewConn { key: key.into() } }
-    }
-
-    fn drain(worker: &mut Worker<u32>) -> Vec<Effect<u32>> {
-        std::iter::from_fn(|| worker.poll_effect()).collect()
-    }
-
-    fn said(seq: u64, act: Act) -> Effect<u32> {
-        Effect::Send(ClusterMessage { seq: Some(Seq(seq)), act })
-    }
-
-    #[test]
-    fn a_connection_is_answered_for_when_it_is_taken() {
-        let mut worker = Worker::new();
-        let listen = worker.listen(&tcp(80), None);
-        worker.handle(reply(1, "k", None), None);
-        drain(&mut worker);
-        worker.handle(newconn("k", 9), Some(7));
-        assert_eq!(drain(&mut worker), [Effect::Connection { listen, seq: Seq(9), connection: 7 }]);
-        worker.accepted(Seq(9));
-        assert_eq!(drain(&mut worker), [said(2, Act::Accepted { ack: Seq(9), accepted: true })]);
-    }
-
-    #[test]
-    fn pitfall_32_a_closed_listener_refuses_and_closes_the_descriptor() {
-        let mut worker = Worker::new();
-        let listen = worker.listen(&tcp(80), None);
-        worker.handle(reply(1, "k", None), None);
-        worker.close(listen);
-        drain(&mut worker);
-        worker.handle(newconn("k", 9), Some(7));
-        assert_eq!(
-            drain(&mut worker),
-            [Effect::Drop(7), said(3, Act::Accepted { ack: Seq(9), accepted: false })]
-        );
-    }
-
-    #[test]
-    fn pitfall_33_closing_before_the_answer_is_said_after_it() {
-        let mut worker = Worker::new();
-        let listen = worker.listen(&tcp(80), None);
-        drain(&mut worker);
-        worker.close(listen);
-        assert_eq!(drain(&mut worker), []);
-        worker.handle(reply(1, "k", Some(0)), Some(3));
-        assert_eq!(
-            drain(&mut worker),
-            [Effect::Drop(3), said(2, Act::Close { key: "k".into() }), Effect::Closed(listen)]
-        );
-    }
-
-    #[test]
-    fn errors_come_as_positive_numbers() {
-        let mut worker = Worker::<u32>::new();
-        let listen = worker.listen(&tcp(80), None);
-        drain(&mut worker);
-        worker.handle(reply(1, "k", Some(-98)), None);
-        assert_eq!(drain(&mut worker), [Effect::Failed { listen, errno: 98 }]);
-    }
-
-    #[test]
-    fn the_index_counts_what_is_asked_for_until_nothing_is_open() {
-        let mut worker = Worker::<u32>::new();
-        let asked = |worker: &mut Worker<u32>| {
-            let listen = worker.listen(&tcp(0), None);
-            let index = drain(worker).into_iter().find_map(|effect| match effect {
-                Effect::Send(ClusterMessage { act: Act::QueryServer(query), .. }) => Some(query.index),
-                _ => None,
-            });
-            (listen, index.unwrap())
-        };
-        let (first, zero) = asked(&mut worker);
-        let (second, one) = asked(&mut worker);
-        worker.handle(reply(1, "a", None), None);
-        worker.handle(reply(2, "b", None), None);
-        worker.close(first);
-        drain(&mut worker);
-        // As every Node does it.
-        let (third, two) = asked(&mut worker);
-        worker.handle(reply(4, "c", None), None);
-        worker.close(second);
-        worker.close(third);
-        drain(&mut worker);
-        let (_, again) = asked(&mut worker);
-        assert_eq!((zero, one, two, again), (0, 1, 2, 0));
-    }
-
-    #[test]
-    fn leaving_waits_for_its_answer() {
-        let mut worker = Worker::<u32>::new();
-        drain(&mut worker);
-        worker.disconnect();
-        assert_eq!(drain(&mut worker), [Effect::Stopping, said(1, Act::ExitedAfterDisconnect)]);
-        worker.handle(ClusterMessage { seq: None, act: Act::Ack { ack: Seq(0) } }, None);
-        assert_eq!(drain(&mut worker), []);
-        worker.handle(ClusterMessage { seq: None, act: Act::Ack { ack: Seq(1) } }, None);
-        assert_eq!(drain(&mut worker), [Effect::CloseChannel]);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
+mod leave;
 mod probe;
 
 use std::{

@@ -62,8 +62,8 @@ pub enum Event {
         /// How long that took: its event loop's delay.
         lag: Duration,
     },
-    /// A worker has [hints](Settings::hints): it has said for the first time how busy it is, and would heed
-    /// [`Primary::drain`](super::Primary::drain). What it says from then on is in [`Primary::report`](super::Primary::report).
+    /// A worker would heed [`Primary::drain`](super::Primary::drain): it is a Rust worker, or has [hints](Settings::hints) and has
+    /// said for the first time how busy it is. What it says from then on is in [`Primary::report`](super::Primary::report).
     TakesHints {
         /// Which.
         worker: WorkerInfo,

@@ -15,7 +15,6 @@ use std::{
 };
 
 use futures_core::Stream;
-use ganger_proto::Seq;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::mpsc,
@@ -25,7 +24,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     Endpoint,
-    worker::{Hold, Open, Shared},
+    worker::{Handed, Hold, Open, Shared},
 };
 use crate::handle::{Handle, Kind};
 
@@ -65,7 +64,7 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) shared: Arc<Shared>,
-    pub(super) connections: mpsc::UnboundedReceiver<(Seq, OwnedFd)>,
+    pub(super) connections: mpsc::UnboundedReceiver<Handed>,
 }
 
 #[derive(Debug)]
@@ -103,11 +102,6 @@ impl Listener {
 
     /// The same for who polls.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
-        let accepted = ready!(self.poll_source(cx));
-        Poll::Ready(accepted.map(|connection| connection.served(self.open.one())))
-    }
-
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
         match self.source.queue.as_mut().map(|queue| queue.poll(cx)) {
             Some(Poll::Ready(Some(connection))) => Poll::Ready(Some(connection)),
             Some(Poll::Pending) if self.source.socket.is_none() => Poll::Pending,
@@ -133,7 +127,7 @@ impl Listener {
             match socket.poll(cx) {
                 Poll::Pending if stopping => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(connection)) => return Poll::Ready(Some(connection)),
+                Poll::Ready(Ok(connection)) => return Poll::Ready(Some(connection.served(self.open.one()))),
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "cannot accept for now");
@@ -147,10 +141,13 @@ impl Listener {
 impl Queue {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
         loop {
-            let Some((seq, fd)) = ready!(self.connections.poll_recv(cx)) else { return Poll::Ready(None) };
+            let Some(Handed { seq, fd, serving }) = ready!(self.connections.poll_recv(cx)) else {
+                return Poll::Ready(None);
+            };
             match Connection::try_from(fd) {
                 Ok(connection) => {
-                    return Poll::Ready(Some(connection.counted(self.shared.accepted(seq))));
+                    let connection = connection.served(serving).counted(self.shared.accepted(seq));
+                    return Poll::Ready(Some(connection));
                 }
                 // Another worker may be able to.
                 Err(_) => self.shared.rejected(seq),
@@ -180,7 +177,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(Queue { shared, connections }) = &mut self.source.queue {
             connections.close();
-            while let Ok((seq, _)) = connections.try_recv() {
+            while let Ok(Handed { seq, .. }) = connections.try_recv() {
                 shared.rejected(seq);
             }
         }

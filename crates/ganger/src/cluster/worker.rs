@@ -43,7 +43,7 @@ use notifier::Notifier;
 
 pub use agent::Agent;
 pub(crate) use agent::NewAgent;
-pub(super) use connected::{Shared, Tally};
+pub(super) use connected::{Handed, Shared, Tally};
 pub(super) use open::{Open, Serving};
 pub use start::{NewWorker, worker};
 pub(crate) use start::{Role, no_agent, take};
@@ -170,7 +170,9 @@ impl Worker {
         };
         self.member.tell_ready();
         let life = &self.member.life;
-        Ok(Listener::new(source, address, life.stopping().clone(), life.open().clone(), hold, backlog))
+        // What comes at a socket of its own while its clients are led away comes to nobody else.
+        let until = if hold.is_shared() { life.stopping() } else { life.closing() };
+        Ok(Listener::new(source, address, until.clone(), life.open().clone(), hold, backlog))
     }
 
     /// Binds a UDP socket, on a port (of all IPv4 addresses) or an address. Under a primary all workers that bind the
@@ -260,8 +262,8 @@ impl Worker {
         }
     }
 
-    /// Resolves when the worker should finish what it has and end: the primary has asked it to, or it has called
-    /// [`Worker::disconnect`], or the channel is closed.
+    /// Resolves when the worker should finish what it has and end: the primary has asked it to, or has told it to
+    /// [drain](super::Primary::drain), or it has called [`Worker::disconnect`], or the channel is closed.
     ///
     /// Alone it is `SIGTERM` or `SIGINT` (Ctrl-C) that asks, and a second one ends the process at once. They are heeded
     /// from the first `listen`, `bind_udp` or `stopping` on; a program that does none of these they end as any other.
@@ -278,8 +280,9 @@ impl Worker {
         self.member.life.is_stopping()
     }
 
-    /// Resolves when the worker is to leave, as [`Worker::stopping`], and something has been read from every connection that it
-    /// has accepted, or a second later: from now on connections that wait for a request may be closed.
+    /// Resolves when connections that wait for a request may be closed: the worker is to leave, as [`Worker::stopping`] says; if
+    /// it was told to drain first, its clients have had their time to go (ganger's guard gives them a second); and something has
+    /// been read from every connection that it has accepted, or a second has passed.
     ///
     /// It is what an HTTP server begins its graceful shutdown by. A server that begins it when `stopping` resolves closes
     /// connections whose first request is still on its way, and their clients lose it.
@@ -287,9 +290,15 @@ impl Worker {
     /// # Panics
     /// Without a tokio runtime that has time, when it is awaited.
     pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (stopping, open) = (self.stopping(), self.member.life.open().clone());
+        let (stopping, life) = (self.stopping(), self.member.life.clone());
         async move {
             stopping.await;
+            let open = life.open();
+            tokio::select! {
+                () = life.closing().cancelled() => {}
+                // Nothing new comes: there is nobody to lead away.
+                () = open.none() => {}
+            }
             let _ = tokio::time::timeout(FIRST_REQUEST, open.none_fresh()).await;
         }
     }

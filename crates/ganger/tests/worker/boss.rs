@@ -164,6 +164,11 @@ impl Boss {
         self.command(json!(["disconnect", worker]));
     }
 
+    /// A primary of ours only.
+    pub(crate) fn drain(&self, worker: u32) {
+        self.command(json!(["drain", worker]));
+    }
+
     pub(crate) fn kill(&self, worker: u32) {
         self.command(json!(["kill", worker]));
     }
@@ -235,6 +240,7 @@ async fn ganger(
                         primary.setup(|settings| settings.args = args);
                     }
                     "send" => drop(primary.send(worker, &command[2]).unwrap()),
+                    "drain" => primary.drain(worker),
                     "disconnect" => primary.disconnect(worker),
                     "kill" => assert!(primary.kill(worker, 9)),
                     other => panic!("{other}"),

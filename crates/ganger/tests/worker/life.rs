@@ -39,6 +39,8 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
         trial(trials, "pitfall_37_a_deaf_orphan_ends", under, it_ends_with_its_primary_whatever_it_does);
     }
     for under in Under::ganger() {
+        trial(trials, "draining", under, it_drains_before_it_leaves);
+        trial(trials, "draining without a connection", under, who_has_nobody_to_lead_away_leaves);
         trial(trials, "too late", under, the_role_is_asked_for_first);
     }
 }
@@ -128,6 +130,28 @@ async fn it_finishes_what_it_has(under: Under) {
     assert_eq!(exchange(&mut connection, "after").await, "1 after");
     drop(connection);
     boss.event(worker, "disconnect").await;
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+async fn it_drains_before_it_leaves(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, address) = boss.fork_serving("127.0.0.1:0").await;
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(exchange(&mut connection, "before").await, "1 before");
+    boss.drain(worker);
+    assert_eq!(boss.message(worker).await, json!(["stopping"]));
+    assert_eq!(exchange(&mut connection, "while").await, "1 while");
+    boss.disconnect(worker);
+    assert_eq!(exchange(&mut connection, "after").await, "1 after");
+    drop(connection);
+    boss.event(worker, "disconnect").await;
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+async fn who_has_nobody_to_lead_away_leaves(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (worker, _) = boss.fork_serving("127.0.0.1:0").await;
+    boss.drain(worker);
     assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
 }
 

@@ -14,12 +14,13 @@ impl<C> Primary<C> {
     pub fn withdraw(&mut self, now: Time, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.draining = true;
+        self.share_out_before(now, id);
         self.listeners.values_mut().for_each(|listener| listener.withdraw(now, id));
         self.dispatch_all(now);
     }
 
     /// [Withdraws](Self::withdraw) the worker and tells it to have its clients go: with [hints](crate::node::hints) its
-    /// responses say `Connection: close` from now on; any other ignores it. It keeps its servers and its channel.
+    /// responses say `Connection: close` from now on, one of ours takes nothing new; any other ignores it. It keeps its channel.
     /// Harmless when repeated.
     pub fn drain(&mut self, now: Time, id: WorkerId) {
         self.withdraw(now, id);

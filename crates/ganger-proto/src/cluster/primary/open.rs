@@ -80,7 +80,7 @@ impl<C> Primary<C> {
     /// A worker has said how it is.
     pub(super) fn reported(&mut self, id: WorkerId, report: Report) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let is_first = worker.report.replace(report).is_none();
+        let is_news = worker.report.replace(report).is_none() && !worker.capabilities.tells_closes;
         // Who tells of each that it closes need not count them.
         if let Some(told) = report.connections.filter(|_| !worker.capabilities.tells_closes)
             && self.policy == Policy::LeastConn
@@ -89,7 +89,7 @@ impl<C> Primary<C> {
             self.surveyed.remove(&id);
             self.show_open(id);
         }
-        if is_first {
+        if is_news {
             self.event(Event::TakesHints { worker: id });
         }
     }

@@ -31,7 +31,7 @@ impl Primary {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Send { worker, message } => {
-                    if message.act == Act::Disconnect {
+                    if matches!(message.act, Act::Drain | Act::Disconnect) {
                         self.drain_lane(worker);
                     }
                     self.post(worker, &message, None);

@@ -393,8 +393,9 @@ impl Primary {
 
     /// Takes a worker out of dispatch and has its clients go: where it has [hints](crate::cluster::Settings::hints), each
     /// HTTP response of it says `Connection: close` from now on, and HTTP/2 clients are told to open no more streams.
-    /// Idle connections stay; so do its servers and its channel. [`Primary::disconnect`] follows, a little later. Any other worker
-    /// ignores it.
+    /// Idle connections stay; so do its servers and its channel. A Rust worker accepts nothing new, and its
+    /// [`Worker::stopping`](crate::cluster::Worker::stopping) resolves. [`Primary::disconnect`] follows, a little later. Any other
+    /// worker ignores it.
     pub fn drain(&mut self, id: WorkerId) {
         self.machine.drain(clock::now(), id);
     }

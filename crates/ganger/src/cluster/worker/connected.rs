@@ -27,7 +27,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
 };
 
-use super::life::Life;
+use super::{life::Life, open::Serving};
 use crate::{
     channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
     handle::Handle,
@@ -93,7 +93,16 @@ struct Inner {
 enum Listen {
     Asked(oneshot::Sender<io::Result<Opened>>),
     /// The way to the listener; closed, it is gone.
-    Open(mpsc::UnboundedSender<(Seq, OwnedFd)>),
+    Open(mpsc::UnboundedSender<Handed>),
+}
+
+/// A connection that the primary has handed over.
+#[derive(Debug)]
+pub(in crate::cluster) struct Handed {
+    pub(in crate::cluster) seq: Seq,
+    pub(in crate::cluster) fd: OwnedFd,
+    /// Before the program has accepted it, too, it is one that the worker has.
+    pub(in crate::cluster) serving: Serving,
 }
 
 /// A socket that the primary has open for us.
@@ -103,7 +112,7 @@ pub(super) struct Opened {
     pub(super) socket: Option<OwnedFd>,
     pub(super) sockname: Option<Sockname>,
     /// What the primary accepts from it, where it is not.
-    pub(super) connections: mpsc::UnboundedReceiver<(Seq, OwnedFd)>,
+    pub(super) connections: mpsc::UnboundedReceiver<Handed>,
 }
 
 /// A socket that the primary holds open for this worker, until this is dropped. While the primary has not answered,
@@ -217,6 +226,10 @@ impl Shared {
     /// Writes what is to be written and closes the channel, once the primary has heard that we leave if it was told.
     pub(super) async fn close(&self) {
         self.with(|inner| {
+            // Who is done before it is asked to leave has not ended by accident.
+            if inner.machine.is_draining() {
+                inner.machine.disconnect();
+            }
             let link = inner.link.as_mut().filter(|_| !inner.machine.is_leaving());
             link.map(|link| link.session.disconnect())
         });
@@ -283,7 +296,7 @@ impl Inner {
                 match event {
                     Event::Cluster { message, handle } => {
                         // Connections that were sent before are still ours to serve.
-                        if message.act == Act::Disconnect {
+                        if matches!(message.act, Act::Drain | Act::Disconnect) {
                             self.receive_lane();
                         }
                         self.machine.handle(message, handle);
@@ -372,9 +385,11 @@ impl Inner {
                     let _ = waiting.send(Err(io::Error::from_raw_os_error(errno)));
                 }
             }
-            Effect::Connection { listen, seq, connection } => {
+            Effect::Connection { listen, seq, connection: fd } => {
                 let sent = match self.listens.get(&listen) {
-                    Some(Listen::Open(sender)) => sender.send((seq, connection)).is_ok(),
+                    Some(Listen::Open(sender)) => {
+                        sender.send(Handed { seq, fd, serving: self.life.open().one() }).is_ok()
+                    }
                     Some(Listen::Asked(_)) | None => false,
                 };
                 if !sent {
@@ -383,6 +398,7 @@ impl Inner {
             }
             Effect::Drop(fd) => drop(fd),
             Effect::Closed(listen) => drop(self.listens.remove(&listen)),
+            Effect::Draining => self.life.drain(),
             Effect::Stopping => self.life.stop(),
             Effect::CloseChannel if self.telling => self.close_when_told = true,
             Effect::CloseChannel => self.close_channel(),

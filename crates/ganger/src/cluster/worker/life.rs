@@ -9,10 +9,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::open::Open;
 
-/// Serving, then stopping, then disconnected; never back. Cheap to clone; all clones are the same life.
+/// Serving, then stopping, in the end so that it may close what is idle, then disconnected; never back. Cheap to clone; all
+/// clones are the same life.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Life {
     stopping: CancellationToken,
+    closing: CancellationToken,
     disconnected: CancellationToken,
     /// The channel closed before anybody had asked for an end.
     lost: Arc<AtomicBool>,
@@ -27,9 +29,15 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// The worker takes nothing new and has its clients go; [`stop`](Self::stop) follows.
+    pub(super) fn drain(&self) {
+        self.stopping.cancel();
+    }
+
     /// The worker is to finish what it has.
     pub(super) fn stop(&self) {
         self.stopping.cancel();
+        self.closing.cancel();
     }
 
     /// The channel is closed.
@@ -41,13 +49,18 @@ impl Life {
         }
     }
 
-    /// Cancelled when the worker is to finish what it has, or the channel is closed.
+    /// Cancelled when the worker is to leave, or the channel is closed.
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
+    }
+
+    /// Cancelled when its clients have had their time to go.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 
     /// Whether failures are heeded from now on, and were not before.
