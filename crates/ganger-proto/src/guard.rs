@@ -253,6 +253,7 @@ impl Guard {
         } else if let Some(ladder) = &mut ward.leaving {
             match ladder.climb(now) {
                 Some(ladder::Rung::Ask) => self.actions.push_back(Action::Retire(worker)),
+                Some(ladder::Rung::Shed(over)) => self.actions.push_back(Action::Shed(worker, over)),
                 Some(ladder::Rung::Terminate) => self.actions.push_back(Action::Terminate(worker)),
                 Some(ladder::Rung::Kill) => {
                     let after = now - ladder.since();

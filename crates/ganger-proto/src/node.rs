@@ -137,7 +137,7 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
         "NODE_HANDLE_NACK" => Line::HandleNack,
         panic::CMD => Line::Panic(Panic::read(&fields)),
         "NODE_CLUSTER" => Line::Cluster(ClusterMessage::read(&fields)),
-        hints::REPORT | hints::DRAIN => Line::Cluster(ClusterMessage::of_hint(&cmd, &fields)),
+        hints::REPORT | hints::DRAIN | hints::SHED => Line::Cluster(ClusterMessage::of_hint(&cmd, &fields)),
         cmd => LentMessage::read(cmd, &fields).map_or(Line::Other, Line::Lent),
     })
 }
@@ -223,7 +223,7 @@ fields! {
     Flags = "flags", Backlog = "backlog", Index = "index", ReadableAll = "readableAll",
     WritableAll = "writableAll", Ganger = "ganger", Count = "count", TellCloses = "tellCloses",
     Message = "message", Place = "place", Backtrace = "backtrace",
-    Report = "report",
+    Report = "report", Over = "over",
 }
 
 impl<'a> Fields<'a> {

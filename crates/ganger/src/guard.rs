@@ -288,6 +288,7 @@ impl Guard {
             match action {
                 Action::Start(slot, generation) => self.start(slot, generation),
                 Action::Hint(worker) => self.primary.drain(worker),
+                Action::Shed(worker, over) => self.primary.shed(worker, over),
                 Action::Retire(worker) => self.primary.disconnect(worker),
                 Action::RetireSlot(slot) => self.primary.retire_slot(slot),
                 Action::Pause(slot, paused) => self.primary.pause_slot(slot, paused),

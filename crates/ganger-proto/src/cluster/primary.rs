@@ -378,6 +378,7 @@ impl<C> Primary<C> {
             | Act::NewConn { .. }
             | Act::Disconnect
             | Act::Drain
+            | Act::Shed { .. }
             | Act::Ack { .. }
             | Act::Unknown => {}
         }

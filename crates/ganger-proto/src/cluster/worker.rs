@@ -11,6 +11,7 @@
 //! that dies goes to another one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::{
     ListenerKey, Seq,
@@ -93,6 +94,8 @@ pub enum Effect<H> {
     Closed(ListenId),
     /// Nothing new comes any more, and clients should be led away; [`Effect::Stopping`] follows.
     Draining,
+    /// The connections that there still are should be ended, one after another over this time.
+    Shed(Duration),
     /// The primary asks us to finish and leave, or we leave of our own accord.
     Stopping,
     /// The channel can be closed now.
@@ -250,6 +253,10 @@ impl<H> Worker<H> {
                     self.close_all();
                     self.effects.push_back(Effect::Draining);
                 }
+            }
+            (Act::Shed { over }, _) => {
+                self.drop_handle(handle);
+                self.effects.push_back(Effect::Shed(over));
             }
             (Act::Disconnect, _) => {
                 self.drop_handle(handle);

@@ -236,7 +236,7 @@ impl Guard {
                     self.notice_of_agent(AgentNotice::Killed { agent: id, after });
                 }
                 // No agent is given a hint.
-                Some(Rung::Ask) | None => {}
+                Some(Rung::Ask | Rung::Shed(_)) | None => {}
             }
         } else {
             let (after, gives_sign) = (ward.patience(&self.config), ward.gives_sign);

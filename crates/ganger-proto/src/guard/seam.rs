@@ -1,5 +1,7 @@
 //! What goes into the guard, and what comes out.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AgentAction, AgentInput, Exit, Notice, Panic, Sign, Verdict};
@@ -82,6 +84,8 @@ pub enum Action {
     Hint(WorkerId),
     /// Take the worker out of dispatch and ask it to finish and leave.
     Retire(WorkerId),
+    /// Have the worker end the connections that it still has, one after another over this time.
+    Shed(WorkerId, Duration),
     /// Ask the worker whether it is there; answered by [`Input::Answered`], or not.
     Probe(WorkerId),
     /// The slot is given up.

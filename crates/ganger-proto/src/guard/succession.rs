@@ -12,7 +12,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, Guard, Notice, Place, ladder::Ladder, notice::Unfit, ward::Ward};
+use super::{
+    Action, Cause, Guard, Notice, Place,
+    ladder::{Ladder, Parting},
+    notice::Unfit,
+    ward::Ward,
+};
 use crate::{Slot, Time, WorkerId};
 
 /// A change of workers in one slot.
@@ -127,7 +132,15 @@ impl Guard {
             return;
         }
         ward.dismissed = true;
-        ward.leaving = Some(Ladder::dismiss(now, timeout, ward.channel_open));
+        let parting = match (ward.channel_open, ward.takes_hints) {
+            (false, _) => Parting::Mute,
+            (true, true) => Parting::Gradual,
+            // Those of neighbours lie far apart (Fibonacci hashing).
+            (true, false) => {
+                Parting::Sudden(f64::from(worker.0.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
+            }
+        };
+        ward.leaving = Some(Ladder::dismiss(now, timeout, parting));
         self.actions.push_back(Action::Hint(worker));
     }
 }

@@ -1,5 +1,6 @@
 //! The guard's rules, with a clock that the tests turn.
 
+mod drain;
 mod limits;
 mod reload;
 mod scale;

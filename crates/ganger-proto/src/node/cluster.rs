@@ -1,6 +1,7 @@
 //! What a `NODE_CLUSTER` message says, in both directions.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,9 +55,14 @@ pub enum Act {
     },
     /// A worker with [hints](hints): "So it stands with me." It gets no answer.
     Report(Report),
-    /// Primary, to a worker with [hints](hints): "Have your clients go"; it goes on serving those that do not. It
+    /// Primary, to a worker of ours or with [hints](hints): "Have your clients go"; it goes on serving those that do not. It
     /// gets no answer.
     Drain,
+    /// Primary, to such a worker: "End the connections that you still have, one after another." It gets no answer.
+    Shed {
+        /// How long it takes to the last one; in whole milliseconds.
+        over: Duration,
+    },
     /// Primary: the reply to a query. With a descriptor the worker accepts by itself.
     QueryReply {
         /// The `seq` of the query.
@@ -390,6 +396,10 @@ impl ClusterMessage {
     pub(super) fn of_hint(cmd: &str, fields: &Fields<'_>) -> Self {
         let act = match cmd {
             hints::DRAIN => Act::Drain,
+            hints::SHED => {
+                let over = fields.number(Field::Over).and_then(|over| u32::try_from(over).ok());
+                Act::Shed { over: Duration::from_millis(over.unwrap_or(0).into()) }
+            }
             _ => fields
                 .raw(Field::Report)
                 .and_then(|report| Report::read(report.get()))
@@ -406,6 +416,7 @@ impl ClusterMessage {
             match &self.act {
                 Act::Report(_) => hints::REPORT,
                 Act::Drain => hints::DRAIN,
+                Act::Shed { .. } => hints::SHED,
                 _ => "NODE_CLUSTER",
             },
         );
@@ -452,6 +463,9 @@ impl ClusterMessage {
                 object.raw("report", &serde_json::to_string(report).unwrap_or_default());
             }
             Act::Drain => {}
+            Act::Shed { over } => {
+                object.number("over", u32::try_from(over.as_millis()).unwrap_or(u32::MAX));
+            }
             Act::Ack { ack } => drop(object.number("ack", number(ack))),
             Act::Unknown => {}
         }

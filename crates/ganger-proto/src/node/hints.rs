@@ -1,6 +1,6 @@
 //! Hints: what a small file in front of a Node program tells the primary and is told by it, and the file.
 //!
-//! The two messages are this project's own. A Node without the file ignores what it is told, as all that is internal
+//! The messages are this project's own. A Node without the file ignores what it is told, as all that is internal
 //! and unknown to it.
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub const GRACEFUL_SOURCE: &str = include_str!("hints/graceful.cjs");
 pub(super) const REPORT: &str = "NODE_GANGER_REPORT";
 /// The `cmd` by which a worker is told to have its clients go.
 pub(super) const DRAIN: &str = "NODE_GANGER_DRAIN";
+/// The `cmd` by which it is told to end what it still has.
+pub(super) const SHED: &str = "NODE_GANGER_SHED";
 
 /// How busy a worker says that it is. What it does not say is absent; nothing of it is proven.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +64,10 @@ mod tests {
     }
 
     #[test]
-    fn the_two_words() {
+    fn the_three_words() {
         check(r#"{"cmd":"NODE_GANGER_DRAIN"}"#, Act::Drain);
+        let over = std::time::Duration::from_millis(15_000);
+        check(r#"{"cmd":"NODE_GANGER_SHED","over":15000}"#, Act::Shed { over });
         let report = Report {
             connections: Some(3),
             heap: Some(6_000_000),

@@ -1,5 +1,7 @@
 //! Lines out of chunks, messages out of lines.
 
+use std::time::Duration;
+
 use ganger_proto::{
     ListenerKey, Seq, Session,
     node::{self, Act, AddressType, ClusterMessage, Line, Query, Sockname, hints::Report},
@@ -108,6 +110,7 @@ fn act() -> impl Strategy<Value = Act> {
         key().prop_map(|key| Act::NewConn { key }),
         Just(Act::Disconnect),
         Just(Act::Drain),
+        any::<u32>().prop_map(|over| Act::Shed { over: Duration::from_millis(over.into()) }),
         report().prop_map(Act::Report),
         any::<u32>().prop_map(|count| Act::Closes { count }),
         seq().prop_map(|ack| Act::Ack { ack }),

@@ -1,6 +1,6 @@
 //! The file before a Node program: what it reports, how it leads clients away, and that the program does not notice.
 
-use std::{future::Future, net::SocketAddr};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use ganger::{
     WorkerId,
@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("hints: a drain", drain),
         trial("hints: a drain of HTTPS and HTTP/2", drain_others),
         trial("hints: a drain cuts nothing short", spared),
+        trial("hints: what lasts ends gradually", shed),
         trial("hints: reports", reports),
         trial("hints: a program does not notice", unnoticed),
         trial("hints: none", none),
@@ -242,6 +243,57 @@ async fn spared(major: &'static str) {
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).await.unwrap();
     assert!(rest.len() >= 20_000_000, "it was cut at {}", rest.len());
+    assert_eq!(gang.exit().await, (worker, Exit::Code(0), true));
+}
+
+/// Responses without an end, over HTTP and HTTPS, and connections that became something else.
+async fn shed(major: &'static str) {
+    let directory = Directory::new();
+    directory.write("key.pem", include_str!("tls/key.pem"));
+    directory.write("cert.pem", include_str!("tls/cert.pem"));
+    let script = "
+        const { readFileSync } = require('fs'), { join } = require('path'), http = require('http'), https = require('https');
+        const [key, cert] = ['key.pem', 'cert.pem'].map((name) => readFileSync(join(__dirname, name)));
+        const events = (request, response) => response.write('ok');
+        http.createServer(events).listen(0, '127.0.0.1').on('upgrade', (request, socket) => {
+          socket.write('HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: echo\\r\\nConnection: upgrade\\r\\n\\r\\nok');
+          socket.pipe(socket);
+        });
+        const secure = https.createServer({ key, cert }, events).listen({ port: 0, host: '127.0.0.1', exclusive: true }, () => {
+          https.get({ host: '127.0.0.1', port: secure.address().port, rejectUnauthorized: false, agent: false }, (response) => {
+            response.once('data', () => process.send('began'));
+            response.once('close', () => { secure.close(); process.send('ended'); });
+          });
+        });";
+    let settings = worker(&directory, major, "worker.js", script);
+    let (mut gang, worker, address) = one(settings).await;
+    assert_eq!(gang.message().await.1, json!("began"));
+    let mut streams = Vec::new();
+    for at in 0..100 {
+        let mut stream = connect(address).await;
+        let upgrade = if at % 2 == 1 { "Connection: upgrade\r\nUpgrade: echo\r\n" } else { "" };
+        write(&mut stream, &format!("GET / HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n")).await;
+        let mut text = Vec::new();
+        while !text.windows(2).any(|window| window == b"ok") {
+            assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0);
+        }
+        streams.push(stream);
+    }
+    gang.with(move |primary| primary.drain(worker)).await;
+    gang.with(move |primary| primary.disconnect(worker)).await;
+    gang.with(move |primary| primary.shed(worker, Duration::from_secs(30))).await;
+    // The oldest goes first.
+    assert_eq!(gang.message().await.1, json!("ended"));
+    let last = streams.last_mut().unwrap();
+    write(last, "still here").await;
+    let mut echo = [0; 10];
+    last.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"still here");
+    gang.with(move |primary| primary.shed(worker, Duration::ZERO)).await;
+    for mut stream in streams {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    }
     assert_eq!(gang.exit().await, (worker, Exit::Code(0), true));
 }
 

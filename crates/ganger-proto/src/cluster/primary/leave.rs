@@ -1,6 +1,8 @@
 //! A worker's way out: first its clients are led elsewhere, then it is asked to leave; its channel closes, it is reaped, and
 //! what it did not take goes to others.
 
+use std::time::Duration;
+
 use super::{HandOff, Primary};
 use crate::{
     Seq, Time, WorkerId,
@@ -26,6 +28,15 @@ impl<C> Primary<C> {
         self.withdraw(now, id);
         if self.workers.get(&id).is_some_and(|worker| worker.channel_open) {
             let message = ClusterMessage { seq: None, act: Act::Drain };
+            self.effects.push_back(Effect::Send { worker: id, message });
+        }
+    }
+
+    /// Tells a worker that [drains](Self::drain) to end the connections that it still has, one after another over this time: those
+    /// that last, as a WebSocket's, whose clients should not all come back in one moment. Who ignores the one ignores the other.
+    pub fn shed(&mut self, id: WorkerId, over: Duration) {
+        if self.workers.get(&id).is_some_and(|worker| worker.channel_open) {
+            let message = ClusterMessage { seq: None, act: Act::Shed { over } };
             self.effects.push_back(Effect::Send { worker: id, message });
         }
     }

@@ -1,8 +1,9 @@
 // ganger's hints: stands as `--require` before a Node program, and off with `--no-hints`.
 //
 // It tells the primary how busy this process is, and once told to drain it has every HTTP response say
-// `Connection: close`, so that clients go elsewhere before the servers close. It touches nothing of the program:
-// the entry, the arguments and the environment are what they would be without it.
+// `Connection: close`, so that clients go elsewhere before the servers close. What lasts all the same it ends, when told to,
+// one after another. It touches nothing of the program: the entry, the arguments and the environment are what they would be
+// without it.
 'use strict';
 
 // Node passes its own options on to what the program forks, which is none of our business.
@@ -12,6 +13,8 @@ process.execArgv.splice(0, Infinity, ...process.execArgv.filter((option) => !isO
 // A change is told after so many ms, all else is looked at so often.
 const SOON = 100;
 const NOW_AND_THEN = 1000;
+// While connections are ended it goes on every so many ms.
+const STEP = 20;
 
 const diagnostics = require('diagnostics_channel');
 const { performance } = require('perf_hooks');
@@ -105,6 +108,23 @@ function watchSessions(server) {
   });
 }
 
+// Ends all connections, the oldest first, one after another over so many ms: their clients come back, elsewhere, and should
+// not do so in one moment.
+function shed(over) {
+  const [all, began] = [open.size, performance.now()];
+  const step = () => {
+    const left = Math.ceil(all * (1 - (performance.now() - began) / over));
+    for (const socket of open) {
+      if (open.size <= left) break;
+      open.delete(socket);
+      // What was written goes out.
+      socket.destroySoon();
+    }
+    if (open.size > 0) setTimeout(step, STEP).unref();
+  };
+  step();
+}
+
 function report() {
   const send = process.send;
   let before = performance.eventLoopUtilization();
@@ -153,8 +173,9 @@ function report() {
     due = true;
     soon.refresh();
   };
-  process.on('internalMessage', ({ cmd }) => {
+  process.on('internalMessage', ({ cmd, over }) => {
     if (cmd === 'NODE_GANGER_DRAIN') drain();
+    if (cmd === 'NODE_GANGER_SHED') shed(over);
   });
 }
 

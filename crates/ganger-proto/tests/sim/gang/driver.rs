@@ -250,6 +250,7 @@ impl World {
                 self.around.note("withdrawn", id, 0);
                 self.primary.drain(self.around.now, id);
             }
+            Action::Shed(id, over) => self.primary.shed(id, over),
             Action::Retire(id) => {
                 self.leaves(id);
                 self.around.note("retired", id, 0);

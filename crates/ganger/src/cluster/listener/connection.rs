@@ -22,7 +22,9 @@ use crate::{
 };
 
 /// A connection, TCP or Unix-domain: tokio's, whichever it is. Where the primary goes by how many connections its workers
-/// have open (`least-conn`), it is counted as open until it is dropped, or made a stream of tokio's.
+/// have open (`least-conn`), it is counted as open until it is dropped, or made a stream of tokio's. Until then, too, a worker
+/// that is to leave may end it when it has lasted for [long enough](crate::cluster::Primary::shed): reading finds its end, as if
+/// the client had left.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -160,6 +162,9 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { stream, serving, .. } = self.get_mut();
+        if serving.as_ref().is_some_and(|serving| serving.poll_end(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
         let read = either!(stream, stream => Pin::new(stream).poll_read(cx, buffer));
         if let (Poll::Ready(_), Some(serving)) = (&read, serving) {
             serving.was_read();

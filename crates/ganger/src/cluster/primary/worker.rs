@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use ganger_proto::{
@@ -250,6 +251,13 @@ impl WorkerHandle {
         let _ = self.calls.send(Box::new(move |primary| primary.drain(id)));
     }
 
+    /// Has it end the connections that it still has, over this time: see [`Primary::shed`].
+    pub fn shed(&self, over: Duration) {
+        let id = self.info.id;
+        // Without a primary its channel is closed.
+        let _ = self.calls.send(Box::new(move |primary| primary.shed(id, over)));
+    }
+
     /// Takes it out of dispatch and asks it to close its servers, finish and leave: Node's `worker.disconnect()`. It
     /// takes as long as it takes.
     pub fn disconnect(&self) {
@@ -398,6 +406,13 @@ impl Primary {
     /// worker ignores it.
     pub fn drain(&mut self, id: WorkerId) {
         self.machine.drain(clock::now(), id);
+    }
+
+    /// Has a worker that [drains](Self::drain) end the connections that it still has, one after another over this time, so that
+    /// their clients do not all come back in one moment: WebSockets, streams of events, all that would last. Rust workers do so,
+    /// and those with [hints](crate::cluster::Settings::hints); any other ignores it.
+    pub fn shed(&mut self, id: WorkerId, over: Duration) {
+        self.machine.shed(id, over);
     }
 
     /// What a worker said last of how it is; none before it has, and without [hints](crate::cluster::Settings::hints).

@@ -172,6 +172,7 @@ impl Shared {
         });
         shared.with(|_| ());
         tokio::spawn(serve(shared.clone(), watched, watched_lane));
+        tokio::spawn(shared.life.clone().shed_when_told());
         Ok(shared)
     }
 
@@ -399,6 +400,7 @@ impl Inner {
             Effect::Drop(fd) => drop(fd),
             Effect::Closed(listen) => drop(self.listens.remove(&listen)),
             Effect::Draining => self.life.drain(),
+            Effect::Shed(over) => self.life.shed(over),
             Effect::Stopping => self.life.stop(),
             Effect::CloseChannel if self.telling => self.close_when_told = true,
             Effect::CloseChannel => self.close_channel(),

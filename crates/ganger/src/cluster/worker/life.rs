@@ -1,10 +1,14 @@
 //! How far a worker is on its way out.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use tokio::sync::SetOnce;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::open::Open;
@@ -26,6 +30,8 @@ pub(super) struct Life {
     /// The primary has been told, as far as that was possible.
     told: CancellationToken,
     open: Open,
+    /// Over which time that is to end which would last.
+    shed: Arc<SetOnce<Duration>>,
 }
 
 impl Life {
@@ -56,6 +62,18 @@ impl Life {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
+    }
+
+    /// What is still open is to end, over this time.
+    pub(super) fn shed(&self, over: Duration) {
+        // Only the first word counts.
+        let _ = self.shed.set(over);
+    }
+
+    /// Ends what is still open, once that is wanted.
+    pub(super) async fn shed_when_told(self) {
+        let over = *self.shed.wait().await;
+        self.open.shed(over).await;
     }
 
     /// Cancelled when its clients have had their time to go.
