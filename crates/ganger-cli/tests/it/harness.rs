@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 mod lines;
+pub(crate) mod load;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

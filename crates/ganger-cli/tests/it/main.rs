@@ -6,6 +6,7 @@ mod agent;
 mod axum;
 mod causes;
 mod config;
+mod drain;
 mod failing;
 mod golden;
 mod guard;

@@ -1,12 +1,11 @@
 //! Reload and scale, while clients come without a pause.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::process::Signal;
 
-use super::harness::client::get;
-use super::harness::{Gang, Setup, on_every_node, rust_example};
+use super::harness::client::{Connection, get};
+use super::harness::{Gang, Setup, load, on_every_node, rust_example};
 
 /// Each answer names the program's version and the process.
 const APP: &str = "
@@ -15,29 +14,9 @@ const APP: &str = "
 
 /// Does something while clients come, each on a connection of its own; every one of them has to be answered.
 fn under_load(gang: &mut Gang, act: impl FnOnce(&mut Gang)) {
-    let port = gang.port();
-    let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut failed = Vec::new();
-                    while !over.load(Ordering::Relaxed) {
-                        match get(port, "/") {
-                            Ok(_) => drop(served.fetch_add(1, Ordering::Relaxed)),
-                            Err(error) => failed.push(error.to_string()),
-                        }
-                    }
-                    failed
-                })
-            })
-            .collect();
-        act(gang);
-        over.store(true, Ordering::Relaxed);
-        let failed: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-        assert!(failed.is_empty(), "{failed:?}\n{}", gang.lines());
-    });
-    assert!(served.into_inner() > 0);
+    let ((), outcome) = load::under_load(gang.port(), &[Connection::Close; 4], || act(gang));
+    assert!(outcome.failed.is_empty(), "{outcome:?}\n{}", gang.lines());
+    assert!(outcome.answered > 0);
 }
 
 fn reload(gang: &mut Gang, times: usize) {

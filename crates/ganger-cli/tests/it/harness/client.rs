@@ -56,21 +56,49 @@ pub(crate) fn answer_to_end(mut stream: TcpStream) -> io::Result<String> {
 
 /// The body of an answer after which the connection stays open.
 pub(crate) fn answer(stream: &mut TcpStream) -> io::Result<String> {
+    match read_answer(stream) {
+        Ok(Answer { body, .. }) => Ok(body),
+        Err(Broken::Before(error) | Broken::Within(error)) => Err(error),
+    }
+}
+
+/// An answer of a length that it says.
+pub(crate) struct Answer {
+    pub(crate) body: String,
+    /// Whether the server wants the connection closed behind it.
+    pub(crate) closes: bool,
+}
+
+/// An answer that did not come, or not whole.
+pub(crate) enum Broken {
+    /// There was not one byte of it.
+    Before(io::Error),
+    Within(io::Error),
+}
+
+/// The next answer.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Result<Answer, Broken> {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let read = stream.read(&mut buffer)?;
+        let read = stream.read(&mut buffer).and_then(|read| match read {
+            0 => Err(io::Error::other("the connection ended")),
+            read => Ok(read),
+        });
+        let read = read.map_err(|error| match &*String::from_utf8_lossy(&answer) {
+            "" => Broken::Before(error),
+            some => Broken::Within(io::Error::other(format!("not a whole answer: {error} behind {some:?}"))),
+        })?;
         answer.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&answer);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let headers = head.lines().filter_map(|line| line.split_once(": "));
-            let mut lengths = headers.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-            if lengths.next().is_some_and(|(_, length)| length.parse() == Ok(body.len())) {
-                return Ok(body.to_owned());
-            }
-        }
-        if read == 0 {
-            return Err(io::Error::other(format!("not a whole answer: {text:?}")));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let header = |wanted: &str| {
+            let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+            headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+        };
+        if header("content-length").is_some_and(|length| length.parse() == Ok(body.len())) {
+            let closes = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            return Ok(Answer { body: body.to_owned(), closes });
         }
     }
 }
