@@ -71,7 +71,9 @@ fn what_it_had_is_finished_and_who_waits_is_told_to_go() {
         assert!(died.starts_with("ganger: worker 1 (pid "), "{died}");
         let (_, cause) = died.split_once(": panicked at ").unwrap();
         assert!(cause.contains("examples/graceful.rs:"), "{died}");
-        assert!(cause.ends_with(": nobody has thought of this; replaced by worker 2"), "{died}");
+        // Who dies young is replaced after a moment: by then it may be gone itself.
+        let (_, then) = cause.split_once(": nobody has thought of this; ").unwrap();
+        assert!(then == "replaced by worker 2" || then.starts_with("trying again in "), "{died}");
         gang.stop();
     }
 }
