@@ -13,7 +13,7 @@ pub(crate) struct Pace {
 }
 
 /// Who waits less than this for the next message is in the middle of a stream.
-const CLOSE: Duration = Duration::from_millis(1);
+const CLOSE: Duration = Duration::from_micros(100);
 /// So many of such waits are a flood: no burst of a few messages is held up by anything.
 const MANY: u8 = 32;
 
