@@ -237,15 +237,17 @@ impl<C> Listener<C> {
         let (hands_over, held) = (self.hands_over, !self.holders.is_empty());
         // What waits in a datagram socket can only be read by who has it.
         let lends = !self.is_datagram();
-        self.sockets.change_astir(|socket| {
+        let change = |socket: &Socket| {
             let room = waiting < if socket.accepting { PENDING_HIGH } else { PENDING_LOW };
             let ours = hands_over || (lends && socket.abandoned_at().is_some_and(|at| at <= now));
             let wanted = ours && socket.is_bound() && held && room;
-            (wanted != socket.accepting).then(|| {
-                socket.accepting = wanted;
-                (socket.id, wanted)
-            })
-        })
+            (wanted != socket.accepting).then_some((socket.id, wanted))
+        };
+        let changes: Vec<_> = self.sockets.astir().filter_map(change).collect();
+        for (id, accepting) in &changes {
+            self.sockets.change(*id, |socket| socket.accepting = *accepting);
+        }
+        changes
     }
 
     /// Past which sockets what is new should be led, or no more: those of retired slots and, of datagrams, which nobody
@@ -281,9 +283,10 @@ impl<C> Listener<C> {
         let room = !self.is_datagram()
             && !self.holders.is_empty()
             && self.pending.len() + self.parked.len() < PENDING_LOW;
-        let abandoned =
-            self.sockets.astir().filter(|socket| room && !socket.accepting).filter_map(Socket::abandoned_at);
-        let done = self.sockets.astir().filter_map(Socket::done_at);
+        // What all slots share is never vacant.
+        let own = || self.per_slot.then(|| self.sockets.astir()).into_iter().flatten();
+        let abandoned = own().filter(|socket| room && !socket.accepting).filter_map(Socket::abandoned_at);
+        let done = own().filter_map(Socket::done_at);
         parked.into_iter().chain(idle).chain(abandoned).chain(done).min()
     }
 }

@@ -3,8 +3,7 @@
 //! There may be thousands, and most of them need nothing: they are bound, and their slot's worker accepts from them. The others are
 //! [astir](Sockets::change_astir), and only those are looked at each time that something happens.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -114,11 +113,12 @@ impl Socket {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(in crate::cluster) struct Sockets {
-    /// In the order in which they were bound.
-    all: BTreeMap<SocketId, Socket>,
+    /// In the order of their numbers, which is that in which they were bound.
+    all: Vec<Socket>,
     /// The one of each slot that is open, or about to be.
     of_slot: BTreeMap<Slot, SocketId>,
-    astir: BTreeSet<SocketId>,
+    /// In the same order.
+    astir: Vec<SocketId>,
 }
 
 impl Sockets {
@@ -133,14 +133,18 @@ impl Sockets {
         if let Some(slot) = socket.slot {
             self.of_slot.insert(slot, id);
         }
-        self.all.insert(id, socket);
-        self.change(id, |_| ());
+        // It is still to be bound.
+        mark(&mut self.astir, id, true);
+        let at = self.all.partition_point(|other| other.id < id);
+        self.all.insert(at, socket);
     }
 
     pub(in crate::cluster) fn remove(&mut self, id: SocketId) {
         self.change(id, |socket| socket.state = State::Closed);
-        self.all.remove(&id);
-        self.astir.remove(&id);
+        if let Some(at) = self.place(id) {
+            self.all.remove(at);
+            mark(&mut self.astir, id, false);
+        }
     }
 
     /// Forgets those that are closed, but for this one.
@@ -151,12 +155,16 @@ impl Sockets {
     }
 
     pub(in crate::cluster) fn get(&self, id: SocketId) -> Option<&Socket> {
-        self.all.get(&id)
+        self.all.get(self.place(id)?)
+    }
+
+    fn place(&self, id: SocketId) -> Option<usize> {
+        self.all.binary_search_by_key(&id, |socket| socket.id).ok()
     }
 
     /// All, in the order in which they were bound.
     pub(in crate::cluster) fn iter(&self) -> impl Iterator<Item = &Socket> {
-        self.all.values()
+        self.all.iter()
     }
 
     pub(in crate::cluster) fn is_empty(&self) -> bool {
@@ -166,15 +174,15 @@ impl Sockets {
     /// The slot's own, or the one that all share; none if it is not open, nor about to be.
     pub(in crate::cluster) fn of(&self, slot: Slot) -> Option<&Socket> {
         match self.of_slot.get(&slot) {
-            Some(id) => self.all.get(id),
+            Some(id) => self.get(*id),
             // It is alone.
-            None => self.all.values().next().filter(|socket| socket.slot.is_none() && socket.is_live()),
+            None => self.all.first().filter(|socket| socket.slot.is_none() && socket.is_live()),
         }
     }
 
     /// Those that need to be looked at.
     pub(super) fn astir(&self) -> impl Iterator<Item = &Socket> {
-        self.astir.iter().filter_map(|id| self.all.get(id))
+        self.astir.iter().filter_map(|id| self.get(*id))
     }
 
     /// Whether one is bound of which something is so that is so of all that are not astir.
@@ -188,12 +196,12 @@ impl Sockets {
         id: SocketId,
         change: impl FnOnce(&mut Socket) -> R,
     ) -> Option<R> {
-        let socket = self.all.get_mut(&id)?;
+        let at = self.place(id)?;
+        let socket = &mut self.all[at];
+        let was_astir = socket.is_astir();
         let result = change(socket);
-        if socket.is_astir() {
-            self.astir.insert(id);
-        } else {
-            self.astir.remove(&id);
+        if socket.is_astir() != was_astir {
+            mark(&mut self.astir, id, !was_astir);
         }
         if let Some(slot) = socket.slot.filter(|_| !socket.is_live())
             && self.of_slot.get(&slot) == Some(&id)
@@ -214,13 +222,22 @@ impl Sockets {
 
     /// Changes those that are astir; what came of each.
     pub(super) fn change_astir<R>(&mut self, mut change: impl FnMut(&mut Socket) -> Option<R>) -> Vec<R> {
-        let mut results = Vec::new();
-        let mut next = self.astir.first().copied();
-        while let Some(id) = next {
+        let (mut results, mut at) = (Vec::new(), 0);
+        while let Some(id) = self.astir.get(at).copied() {
             results.extend(self.change(id, &mut change).flatten());
-            next = self.astir.range((Bound::Excluded(id), Bound::Unbounded)).next().copied();
+            // If it is not one of them any more, the next one has its place.
+            at += usize::from(self.astir.get(at) == Some(&id));
         }
         results
+    }
+}
+
+/// Takes one in, or out.
+fn mark(astir: &mut Vec<SocketId>, id: SocketId, is_astir: bool) {
+    match (astir.binary_search(&id), is_astir) {
+        (Err(at), true) => astir.insert(at, id),
+        (Ok(at), false) => drop(astir.remove(at)),
+        _ => {}
     }
 }
 

@@ -37,6 +37,7 @@ impl<C> Primary<C> {
         let Some(id) = self.listener_of(socket) else { return };
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.sockets.change(socket, |socket| socket.state = State::Closed);
+            listener.sockets.forget_closed(id);
         }
         self.dispatch(now, id);
     }
@@ -128,8 +129,6 @@ impl<C> Primary<C> {
         };
         if listener.is_closed() && listener.holders.is_empty() && !waits && !under_way() {
             self.listeners.remove(&id);
-        } else {
-            listener.sockets.forget_closed(id);
         }
     }
 
