@@ -3,6 +3,7 @@
 mod agent;
 mod connected;
 mod failing;
+mod inbox;
 mod inherited;
 mod life;
 mod notifier;
@@ -251,7 +252,8 @@ impl Worker {
     }
 
     /// The next message of the primary; none when the channel is closed. Alone there is none to come, and it resolves when
-    /// the worker is to leave.
+    /// the worker is to leave. So that a program that never takes them does not grow by them, no more than 4,096 messages wait,
+    /// and none is added to 64 MiB of them: what comes then is lost, with a warning.
     pub async fn recv(&self) -> Option<Message> {
         match &self.member.primary {
             Some(shared) => shared.recv().await,

@@ -27,15 +27,12 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
 };
 
-use super::{life::Life, open::Serving};
+use super::{inbox::Inbox, life::Life, open::Serving};
 use crate::{
     channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
     handle::Handle,
     sys::watch::watch,
 };
-
-/// So many messages wait for [`Shared::recv`]; what comes then is lost.
-const MESSAGES: usize = 4096;
 
 /// What a worker finds of its primary, taken out of the environment.
 #[derive(Debug)]
@@ -51,7 +48,7 @@ pub(in crate::cluster) struct Shared {
     inner: Mutex<Inner>,
     /// Something is to be written that the socket did not take.
     blocked: Notify,
-    messages: tokio::sync::Mutex<mpsc::Receiver<Message>>,
+    inbox: Arc<Inbox>,
     /// Connections that were closed and the primary was not told of, where it wants to know.
     closes: AtomicU32,
     closed: Notify,
@@ -81,7 +78,7 @@ struct Inner {
     /// What the lane is read into.
     packet: Vec<u8>,
     listens: BTreeMap<ListenId, Listen>,
-    messages: mpsc::Sender<Message>,
+    inbox: Arc<Inbox>,
     json: Vec<u8>,
     life: Life,
     /// What failed is being told: the channel is not closed before.
@@ -148,7 +145,7 @@ impl Shared {
             let watched = watch(own, Interest::READABLE | Interest::WRITABLE).ok()?;
             lane.greet().ok().map(|()| watched)
         });
-        let (sender, receiver) = mpsc::channel(MESSAGES);
+        let inbox = Arc::<Inbox>::default();
         let inner = Inner {
             machine: Machine::new(),
             link: Some(link),
@@ -156,7 +153,7 @@ impl Shared {
             by_lane: BTreeSet::new(),
             packet: Vec::new(),
             listens: BTreeMap::new(),
-            messages: sender,
+            inbox: inbox.clone(),
             json: Vec::new(),
             life: life.clone(),
             telling: false,
@@ -165,7 +162,7 @@ impl Shared {
         let shared = Arc::new(Self {
             inner: Mutex::new(inner),
             blocked: Notify::new(),
-            messages: tokio::sync::Mutex::new(receiver),
+            inbox,
             closes: AtomicU32::new(0),
             closed: Notify::new(),
             life,
@@ -211,12 +208,7 @@ impl Shared {
 
     /// The next message of the primary; none when the channel is closed.
     pub(super) async fn recv(&self) -> Option<Message> {
-        let mut messages = self.messages.lock().await;
-        tokio::select! {
-            biased;
-            message = messages.recv() => message,
-            () = self.life.disconnected() => messages.try_recv().ok(),
-        }
+        self.inbox.next(self.life.disconnected()).await
     }
 
     /// Closes all listeners and tells the primary.
@@ -305,8 +297,8 @@ impl Inner {
                     Event::Message { payload, handle } => {
                         // Nobody takes them, it seems.
                         let message = Message::new(payload, handle.map(|(_, fd)| fd));
-                        if self.messages.try_send(message).is_err() {
-                            tracing::warn!("a message of the primary is lost: {MESSAGES} wait for recv()");
+                        if !self.inbox.push(message) {
+                            tracing::warn!("a message of the primary is lost: too many wait for recv()");
                         }
                     }
                     Event::Fault(fault) => tracing::warn!(%fault, "the primary broke a rule of the wire"),
