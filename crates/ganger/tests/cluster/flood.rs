@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use ganger::{
     Handle,
-    cluster::{Event, HELD, Policy, Primary},
+    cluster::{Event, HELD, HELD_BYTES, Policy, Primary},
     process::Exit,
 };
 use libtest_mimic::Trial;
@@ -21,6 +21,7 @@ use crate::{
 pub(crate) fn trials() -> Vec<Trial> {
     let own = [
         row("a flood pushes out nobody's exit", flood),
+        row("a flood of long messages is held by the byte", long_flood),
         row("a lost message closes its socket", lost_socket),
     ];
     let lent = Kid::all().filter(|kid| *kid != Kid::Rust).map(|kid| {
@@ -93,6 +94,41 @@ async fn flood() {
     expected.sort_unstable();
     assert_eq!(story, expected);
     assert_eq!(missed, MESSAGES + expected.len() as u64 - HELD as u64);
+}
+
+/// More than what is held, in messages of 8 MiB.
+async fn long_flood() {
+    const LENGTH: usize = 8 << 20;
+    const MESSAGES: usize = 12;
+    let directory = Directory::new();
+    let script = "
+        const long = 'x'.repeat((8 << 20) - 2);
+        for (let i = 0; i < 12; i++) process.send(long);
+        process.send('last', () => process.exit(7));";
+    let mut settings = directory.workers(NODE, Policy::RoundRobin, script);
+    settings.hints = false;
+    let (cluster, mut events) = Primary::new(settings).unwrap().spawn();
+    let loud = cluster.fork().await.unwrap();
+    while !loud.is_dead() {
+        tokio::task::yield_now().await;
+    }
+    let Some(Event::Lagged { missed }) = events.next().await else { panic!("nothing is missed") };
+    let (mut bytes, mut long) = (0, 0);
+    let exit = loop {
+        match events.next().await.unwrap() {
+            Event::Message { message, .. } => {
+                bytes += message.payload().as_bytes().len();
+                long += usize::from(message.payload().as_bytes().len() == LENGTH);
+            }
+            Event::Exit { exit, .. } => break exit,
+            _ => {}
+        }
+    };
+    assert_eq!((missed as usize, exit), (MESSAGES - long, Exit::Code(7)));
+    // Whether the last word was told as the newest or had others behind it.
+    let last = "\"last\"".len();
+    assert_eq!(bytes, long * LENGTH + last);
+    assert!(long * LENGTH <= HELD_BYTES && (long + 1) * LENGTH + last > HELD_BYTES, "{long}");
 }
 
 async fn lost_socket() {
