@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueHint};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use ganger::{cluster::Policy, guard::Limit};
+use ganger::{
+    cluster::Policy,
+    guard::{Limit, Restart},
+};
 
 /// Run any program as a guarded gang of workers on shared ports
 #[derive(Debug, Parser)]
@@ -103,6 +106,16 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_lifetime: Option<Duration>,
 
+    /// Whether a worker that has ended is started again: always, on-failure (unless it ended with code 0) or no. When
+    /// none is left that may be, the gang has ended, with 0 if all of them did
+    #[arg(long, value_name = "always|on-failure|no", default_value = "always", value_parser = restart)]
+    pub(crate) restart: Restart,
+
+    /// Exit codes by which the program says that it is not to be started again, whatever --restart is: the slot stays
+    /// vacant until the next reload or change of their number (64,78) [default: none]
+    #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = exit_code)]
+    pub(crate) no_restart_codes: Vec<u8>,
+
     /// Above so many restarts in that time they are spaced 1 s apart
     #[arg(long, value_name = "N/TIME|off", default_value = "60/60s")]
     pub(crate) restart_limit: RestartLimit,
@@ -135,7 +148,8 @@ Without PROGRAM the nearest ganger.toml, from here upward, says what is run: `pr
 Signals: TERM, INT and QUIT stop gracefully, a second one at once. HUP reloads (where stdin is a
 terminal, it stops); TTIN and TTOU add a worker and take one away.
 
-Exit status: 0 after a requested stop, 1 if the gang failed, 2 if what was typed cannot be run.";
+Exit status: 0 after a requested stop, or when all workers ended with 0 and none is to be started
+again; 1 if the gang failed, 2 if what was typed cannot be run.";
 
 /// How many workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +238,19 @@ fn schedule(typed: &str) -> Result<Policy, String> {
     typed.parse().map_err(|_| {
         "rr, least-conn, sticky[=ip|=header:NAME|=cookie:NAME], shared (also none) or reuseport".to_owned()
     })
+}
+
+fn restart(typed: &str) -> Result<Restart, String> {
+    match typed {
+        "always" => Ok(Restart::Always),
+        "on-failure" => Ok(Restart::OnFailure),
+        "no" => Ok(Restart::No),
+        _ => Err("always, on-failure or no".into()),
+    }
+}
+
+fn exit_code(typed: &str) -> Result<u8, String> {
+    typed.parse().map_err(|_| "exit codes are numbers from 0 to 255".into())
 }
 
 /// An amount of memory: a number of bytes, or with K, M or G.
@@ -392,6 +419,10 @@ mod tests {
         }
         let run = parsed("ganger run --env A=b=c --env B= x");
         assert_eq!(run.env, [("A".into(), "b=c".into()), ("B".into(), "".into())]);
+        let run = parsed("ganger run --no-restart-codes 64,78 --no-restart-codes 3 x");
+        assert_eq!(run.no_restart_codes, [64, 78, 3]);
+        assert_eq!(restart("on-failure"), Ok(Restart::OnFailure));
+        assert!(restart("never").is_err());
     }
 
     #[test]
@@ -409,6 +440,10 @@ mod tests {
             "ganger run --schedule sticky=path:x x",
             "invalid value 'sticky=path:x' for '--schedule <POLICY>': rr, least-conn, \
              sticky[=ip|=header:NAME|=cookie:NAME], shared (also none) or reuseport",
+        );
+        check(
+            "ganger run --no-restart-codes 256 x",
+            "invalid value '256' for '--no-restart-codes <CODES>': exit codes are numbers from 0 to 255",
         );
         check("ganger run --env =x y", "invalid value '=x' for '--env <K=V>': not of the form K=V");
         assert!(!refused("ganger rum x").contains('\n'));

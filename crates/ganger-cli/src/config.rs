@@ -59,6 +59,8 @@ pub(crate) struct Group {
     pub(crate) count: Workers,
     /// What it sets beside what is set for all.
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// Exit codes by which its program says that it is not to be started again, beside those of all.
+    pub(crate) no_restart_codes: Vec<u8>,
     /// What runs JavaScript in it, if that is not the same for all.
     pub(crate) runtime: Option<OsString>,
 }

@@ -33,6 +33,8 @@ pub(crate) struct Part {
     program: Program,
     /// All that is set for it, what counts most last.
     env: Vec<(OsString, OsString)>,
+    /// The exit codes by which it says that it is not to be started again.
+    no_restart_codes: Vec<u8>,
 }
 
 /// Where options come from.
@@ -97,6 +99,7 @@ impl Plan {
                     let mut part = at_its_place(entry, part)?;
                     part.runs_in(&entry.cwd);
                     part.name = Some(group.name.clone());
+                    part.no_restart_codes.extend(&group.no_restart_codes);
                     part.fill(group.count);
                     Ok(part)
                 });
@@ -133,6 +136,7 @@ impl Plan {
                 settings.cwd.clone_from(cwd);
                 settings.channel = *channel;
                 settings.env.clone_from(&part.env);
+                settings.no_restart_codes.clone_from(&part.no_restart_codes);
                 settings.workers = part.workers;
             }
             parts => settings.groups = parts.iter().map(Part::group).collect(),
@@ -158,7 +162,8 @@ impl Part {
         let mut program = program::resolve(Typed { command, runtime, cwd, path: &path })?;
         // What somebody sets wins over what a package's script sets.
         let env = std::mem::take(&mut program.env).into_iter().chain(env).collect();
-        Ok(Self { name: None, workers: 0, why: None, program, env })
+        let no_restart_codes = options.no_restart_codes.clone();
+        Ok(Self { name: None, workers: 0, why: None, program, env, no_restart_codes })
     }
 
     /// Where its workers run, if the program itself does not say.
@@ -184,6 +189,7 @@ impl Part {
         group.cwd.clone_from(cwd);
         group.channel = *channel;
         group.env.clone_from(&self.env);
+        group.no_restart_codes.clone_from(&self.no_restart_codes);
         group.workers = self.workers;
         group
     }

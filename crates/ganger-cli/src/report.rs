@@ -218,7 +218,7 @@ impl Event {
             | Self::Ready { .. }
             | Self::Reloaded { refused: 0, .. }
             | Self::Stopping { .. }
-            | Self::Ended { verdict: Verdict::Stopped, .. } => Level::Info,
+            | Self::Ended { verdict: Verdict::Stopped | Verdict::Over { failed: 0 }, .. } => Level::Info,
             Self::Warning(_)
             | Self::BindFailed { .. }
             | Self::Fault { .. }
@@ -242,6 +242,7 @@ impl Noticed {
                 Level::Info
             }
             Notice::Died { then: Then::GangEnds, .. } => Level::Error,
+            Notice::Died { then, .. } if text::is_work_done(then) => Level::Info,
             Notice::StartFailed { retry_in: None, .. } => Level::Error,
             Notice::Agent(AgentNotice::Started { .. } | AgentNotice::Ready { .. }) => Level::Info,
             Notice::Agent(AgentNotice::Died { then: Then::GangEnds, .. }) => Level::Error,

@@ -37,7 +37,7 @@ pub(crate) fn run(typed: &Run, line: &[OsString]) -> ExitCode {
         Err(error) => Err(Unusable::new(error.to_string()).into()),
     };
     let code = match verdict {
-        Ok(Verdict::Stopped) => ExitCode::SUCCESS,
+        Ok(Verdict::Stopped | Verdict::Over { failed: 0 }) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(FAILED),
         Err(error) if error.is::<Unusable>() => {
             reporter.report(&Event::Unusable(error.to_string()));
@@ -115,6 +115,7 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
     config.watchdog = options.watchdog;
     config.max_memory = options.max_memory;
     config.max_lifetime = options.max_lifetime;
+    config.restart = options.restart;
     config.restart_limit = options.restart_limit.0;
     config.seed = seed();
 
@@ -265,6 +266,7 @@ impl<'a> Gang<'a> {
             settings.program = now.program;
             settings.args = now.args;
             settings.env = now.env;
+            settings.no_restart_codes = now.no_restart_codes;
             settings.cwd = now.cwd;
             settings.agent = now.agent;
         });

@@ -45,7 +45,7 @@ pub use agent::{AgentAction, AgentInput};
 pub use cause::{Cause, Exit};
 pub use config::Config;
 pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Unfit, Verdict};
-pub use restart::Limit;
+pub use restart::{LastEnd, Limit, NoRestart, Restart};
 pub use seam::{Action, Input};
 pub use succession::Why;
 
@@ -53,7 +53,7 @@ pub use crate::node::Panic;
 
 use crate::{Generation, Time, WorkerId};
 use restart::Backoff;
-use ward::DEATH_FOLLOWS;
+use ward::{DEATH_FOLLOWS, Ward};
 use wards::Wards;
 
 /// The guard's machine.
@@ -106,6 +106,8 @@ struct Place {
     /// The sign that the slot's first occupant gave: required of the next ones.
     sign: Option<Sign>,
     backoff: Backoff,
+    /// How its last worker ended, if nobody is to follow.
+    over: Option<LastEnd>,
     /// A new worker that is to take over from the occupant.
     succession: Option<succession::Succession>,
     /// It gets no connections.
@@ -174,7 +176,10 @@ impl Guard {
     /// Something happened.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::Started { slot, worker, channel } => self.handle_started(now, slot, worker, channel),
+            Input::Started { slot, worker, channel, no_restart_codes } => {
+                let ward = Ward::new(slot, now, channel, no_restart_codes);
+                self.handle_started(now, worker, ward);
+            }
             Input::StartFailed { slot, error } => self.handle_start_failed(now, slot, error),
             Input::Online(worker) => {
                 if let Some(ward) = self.wards.get_mut(&worker) {
@@ -226,6 +231,7 @@ impl Guard {
     fn proceed(&mut self, now: Time) {
         self.proceed_reload(now);
         self.proceed_recycling(now);
+        self.end_if_over(now);
         self.announce();
     }
 
@@ -240,14 +246,17 @@ impl Guard {
     }
 
     fn handle_worker_timeout(&mut self, now: Time, worker: WorkerId) {
+        let ending = self.is_ending();
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         let slot = ward.slot;
         if ward.silent_since.take_if(|since| *since + DEATH_FOLLOWS <= now).is_some() {
             if ward.leaving.is_none() {
                 return self.handle_ill(now, worker, Illness::ChannelClosed);
             }
-            if let Some(replaced_by) = ward.replaced {
-                let illness = ward.illness();
+            // One that was good and asked to go does just that.
+            let told = ward.replaced.is_some() || !(ward.dismissed || ending);
+            if told {
+                let (illness, replaced_by) = (ward.illness(), ward.replaced.flatten());
                 self.notice(Notice::Ill { worker, slot, illness, replaced_by });
             }
         } else if let Some(ladder) = &mut ward.leaving {
@@ -269,7 +278,7 @@ impl Guard {
             let is_heir = self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker));
             let lacks = self.wards.get(&worker).and_then(|ward| self.lacks(ward));
             match lacks.filter(|_| is_heir) {
-                Some(unfit) => self.fail_succession(now, slot, Some(worker), unfit),
+                Some(unfit) => self.fail_living_heir(now, slot, worker, unfit),
                 None => self.kill(worker, Cause::StartTimeout { after }),
             }
         } else {
@@ -281,7 +290,7 @@ impl Guard {
     /// Says when it changes whether a vacant slot is about to be filled.
     fn announce(&mut self) {
         self.reckon();
-        let due = !self.is_ending() && self.ready() < self.slots.len();
+        let due = !self.is_ending() && self.slots.iter().any(|place| !place.good && place.over.is_none());
         if std::mem::replace(&mut self.replacements_due, due) != due {
             self.actions.push_front(Action::ReplacementsDue(due));
         }

@@ -86,6 +86,9 @@ pub struct Settings {
     pub uid: Option<u32>,
     /// The group that they become. Default: the primary's.
     pub gid: Option<u32>,
+    /// Exit codes by which the program says that it is not to be started again, for the [guard](crate::guard) of the workers;
+    /// the cluster itself starts nobody again. Default: none.
+    pub no_restart_codes: Vec<u8>,
     /// The port of a Node's inspector, where the arguments have it inspected (`--inspect` or one of its like before the
     /// script): one for all, 0 for any. Default: one more for each worker, from that of the argument or 9229 on. No
     /// effect on other programs.
@@ -132,6 +135,7 @@ impl Settings {
             stdio: None,
             uid: None,
             gid: None,
+            no_restart_codes: Vec::new(),
             inspect_port: None,
             workers: 1,
             groups: Vec::new(),

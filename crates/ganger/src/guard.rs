@@ -29,7 +29,8 @@ use crate::{
 
 pub use cause::describe;
 pub use ganger_proto::guard::{
-    AgentNotice, Cause, Config, Illness, Limit, Notice, Panic, Sign, Then, Unfit, Verdict, Why,
+    AgentNotice, Cause, Config, Illness, LastEnd, Limit, NoRestart, Notice, Panic, Restart, Sign, Then,
+    Unfit, Verdict, Why,
 };
 pub(crate) use graceful::{Kept, failure_of};
 pub use graceful::{graceful, graceful_within};
@@ -364,7 +365,9 @@ impl Guard {
                 if let Some(output) = &self.output {
                     output.pass(Source::Worker(worker, slot), streams);
                 }
-                Input::Started { slot, worker, channel: self.primary.has_channel(worker) }
+                let channel = self.primary.has_channel(worker);
+                let no_restart_codes = self.primary.settings().no_restart_codes(slot).to_vec();
+                Input::Started { slot, worker, channel, no_restart_codes }
             }
             Err(error) => Input::StartFailed { slot, error: error.to_string() },
         };

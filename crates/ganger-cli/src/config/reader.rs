@@ -19,7 +19,7 @@ const OWN: [&str; 4] = ["program", "args", "cwd", "worker"];
 /// Keys of a `[[worker]]` that are no options.
 const OF_GROUP: [&str; 6] = ["name", "program", "args", "count", "cwd", "env"];
 /// Options that a `[[worker]]` may have for itself.
-const OPTIONS_OF_GROUP: [&str; 1] = ["runtime"];
+const OPTIONS_OF_GROUP: [&str; 2] = ["no-restart-codes", "runtime"];
 /// Keys that say of one program what each `[[worker]]` says for itself.
 const OF_ONE_PROGRAM: [&str; 4] = ["program", "args", "cwd", "workers"];
 /// From here on two names are alike.
@@ -115,6 +115,7 @@ impl<'a> Reader<'a> {
             entry: self.entry(),
             count: Workers::Count(1),
             env: Vec::new(),
+            no_restart_codes: Vec::new(),
             runtime: None,
         };
         for (name, value) in in_order(table) {
@@ -131,6 +132,7 @@ impl<'a> Reader<'a> {
                         args::workers(&text).map_err(|allowed| self.not_allowed(name, value, &allowed))?;
                 }
                 "env" => group.env = self.variables(name, value)?,
+                "no-restart-codes" => group.no_restart_codes = self.exit_codes(name, value)?,
                 "runtime" => group.runtime = Some(self.checked(self.key("runtime"), name, value)?),
                 _ if self.part_of_entry(name, value, &mut group.entry)? => {}
                 _ => return Err(self.unknown(name, &[&OF_GROUP[..], &OPTIONS_OF_GROUP].concat())),
@@ -144,6 +146,14 @@ impl<'a> Reader<'a> {
             group.name = file.to_string_lossy().into_owned();
         }
         Ok((group, named.unwrap_or_else(|| span.clone())))
+    }
+
+    /// `no-restart-codes` of a group: one, or an array.
+    fn exit_codes(&self, name: &Name<'_>, value: &Value<'_>) -> Result<Vec<u8>, Unusable> {
+        let mut words = Vec::new();
+        self.option(self.key("no-restart-codes"), name, value, &mut words)?;
+        let run = keys::with_options_of_file(&["ganger".into(), "run".into()], &words);
+        Ok(run.map(|run| run.no_restart_codes).unwrap_or_default())
     }
 
     fn entry(&self) -> Entry {

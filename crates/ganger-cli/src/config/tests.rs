@@ -29,6 +29,10 @@ fn options_are_keys_of_the_same_name() {
         ["--workers=4", "--stop-timeout=500ms", "--quiet", "--name=shop"]
     );
     assert_eq!(
+        options("restart = 'no'\nno-restart-codes = [64, 78]"),
+        ["--restart=no", "--no-restart-codes=64", "--no-restart-codes=78"]
+    );
+    assert_eq!(
         options("workers = 'auto'\nquiet = false\nstop-timeout = 0x10"),
         ["--workers=auto", "--stop-timeout=16"]
     );
@@ -67,6 +71,7 @@ fn groups_have_their_own_names_counts_and_environments() {
         count = 3
         cwd = '/usr'
         runtime = './bun'
+        no-restart-codes = [64, '70,78']
         env = { A = 'b' }";
     let groups = groups(text);
     let [web, api] = &groups[..] else { panic!("{groups:?}") };
@@ -77,6 +82,7 @@ fn groups_have_their_own_names_counts_and_environments() {
     assert_eq!(api.entry.cwd, Path::new("/usr"));
     assert_eq!(api.runtime.as_deref(), Some("/./bun".as_ref()));
     assert_eq!(api.env, [("A".into(), "b".into())]);
+    assert_eq!((&web.no_restart_codes[..], &api.no_restart_codes[..]), (&[][..], &[64, 70, 78][..]));
 }
 
 #[test]
@@ -98,6 +104,10 @@ fn what_is_wrong_is_one_line_with_its_place() {
     refused("log-format = 'xml'", "ganger.toml:1:14: log-format = 'xml': text, json");
     refused("workers = [\n1]", "ganger.toml:1:11: workers: text or a number");
     refused("cwd = 'none/x'", "ganger.toml:1:7: cwd = 'none/x': a directory, seen from this file");
+    refused(
+        "no-restart-codes = [78, 256]",
+        "ganger.toml:1:25: no-restart-codes = 256: exit codes are numbers from 0 to 255",
+    );
     refused("name = '.x'", "ganger.toml:1:8: name = '.x': a name is not empty and does not begin with a dot");
     refused("env = 'A=b'", "ganger.toml:1:7: env = 'A=b': a table: `[env]`, and below it `NAME = \"value\"`");
     refused(

@@ -82,6 +82,9 @@ fn named(event: &Event) -> (&'static str, Value) {
         Event::Ended { verdict: Verdict::FirstStart, .. } => {
             ("ended", json!({ "why": "a worker died before any was ready" }))
         }
+        Event::Ended { verdict: Verdict::Over { failed }, .. } => {
+            ("ended", json!({ "why": "all workers have ended", "failed": failed }))
+        }
         Event::Ended { verdict: Verdict::AgentStart, .. } => {
             ("ended", json!({ "why": "the agent died before it was ready" }))
         }
@@ -108,14 +111,16 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
             json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
         ),
         Notice::Died { worker, slot, age, cause, then, .. } => {
-            let (replaced_by, retry_in) = match then {
-                Then::ReplacedBy(next) => (Some(next.0), None),
-                Then::RetryIn(pause) => (None, Some(seconds(*pause))),
-                Then::GangEnds | Then::Nothing => (None, None),
-            };
+            let (mut replaced_by, mut retry_in, mut not_restarted) = (None, None, None);
+            match then {
+                Then::ReplacedBy(next) => replaced_by = Some(next.0),
+                Then::RetryIn(pause) => retry_in = Some(seconds(*pause)),
+                Then::StaysVacant(last) => not_restarted = Some(change::no_restart(last.why)),
+                Then::GangEnds | Then::Nothing => {}
+            }
             let told = json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "age": seconds(*age),
                 "cause": describe(cause), "was_ready": was_ready, "replaced_by": replaced_by,
-                "retry_in": retry_in, "last_words": last_words });
+                "retry_in": retry_in, "not_restarted": not_restarted, "last_words": last_words });
             ("worker-died", with(told, death.as_deref()))
         }
         Notice::Ill { worker, slot, illness, replaced_by } => {
@@ -136,6 +141,9 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
         ),
         Notice::StartFailed { slot, error, retry_in } => {
             ("start-failed", json!({ "slot": slot.0, "error": error, "retry_in": retry_in.map(seconds) }))
+        }
+        Notice::StaysVacant { slot, why } => {
+            ("slot-vacant", json!({ "slot": slot.0, "not_restarted": change::no_restart(*why) }))
         }
         Notice::RestartsSpaced { limit } => {
             ("restarts-spaced", json!({ "limit": limit.count, "within": seconds(limit.within) }))

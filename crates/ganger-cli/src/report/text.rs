@@ -7,7 +7,9 @@ use std::io;
 use std::time::Duration;
 
 use ganger::WorkerId;
-use ganger::guard::{AgentNotice, Cause, DeathReport, Illness, Notice, Source, Then, Verdict, describe};
+use ganger::guard::{
+    AgentNotice, Cause, DeathReport, Illness, LastEnd, Notice, Source, Then, Verdict, describe,
+};
 
 use super::{
     Event, Level, Noticed, Starting,
@@ -136,6 +138,10 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Ended { verdict: Verdict::Stopped, after } => format!("stopped after {}", time(*after)),
         // The death of the worker or of the agent says it all.
         Event::Ended { verdict: Verdict::FirstStart | Verdict::AgentStart, .. } => return None,
+        Event::Ended { verdict: Verdict::Over { failed: 0 }, .. } => "all workers have ended".into(),
+        Event::Ended { verdict: Verdict::Over { failed }, .. } => {
+            format!("all workers have ended, {failed} of them with a failure")
+        }
         Event::Ended { verdict: Verdict::AgentCrashLoop, .. } => {
             "giving up: the agents die as soon as they are started, and no worker is ready".into()
         }
@@ -164,6 +170,7 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             let who = who(*worker);
             let cause = explained(cause, last_words);
             let died = match was_ready {
+                _ if is_work_done(then) => format!("{who} has ended after {}", time(*age)),
                 false if *then == Then::GangEnds => format!("{who} died before it was ready"),
                 false => format!("{who} died {} after its start", time(*age)),
                 true => format!("{who} died after {}", time(*age)),
@@ -171,8 +178,14 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             match then {
                 Then::ReplacedBy(next) => format!("{died}: {cause}; replaced by worker {next}"),
                 Then::RetryIn(pause) => format!("{died}: {cause}; trying again in {}", time(*pause)),
+                Then::StaysVacant(last) => {
+                    format!("{died}: {cause}; not started again ({})", change::no_restart(last.why))
+                }
                 Then::GangEnds | Then::Nothing => format!("{died}: {cause}"),
             }
+        }
+        Notice::StaysVacant { slot, why } => {
+            format!("slot {slot} stays vacant ({})", change::no_restart(*why))
         }
         Notice::Ill { worker, illness, replaced_by, .. } => {
             let what = match illness {
@@ -274,6 +287,11 @@ fn agent_sentence(
         // That it is ready, or why it is not, comes soon enough.
         _ => return None,
     })
+}
+
+/// Whether a worker has done what it had to.
+pub(super) fn is_work_done(then: &Then) -> bool {
+    matches!(then, Then::StaysVacant(LastEnd { failed: false, .. }))
 }
 
 /// The cause, and what the process itself said last where that may be why.

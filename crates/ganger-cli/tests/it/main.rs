@@ -20,6 +20,7 @@ mod notify;
 mod output;
 mod program;
 mod reload;
+mod restart;
 mod serve;
 mod stop;
 mod watchdog;

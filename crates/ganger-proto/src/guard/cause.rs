@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Action, AgentAction, Guard, Panic, Unfit};
 use crate::{Time, WorkerId};
 
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
 /// What a shell says of a program that was killed.
 const KILLED_IN_A_SHELL: i32 = 128 + SIGKILL;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Limit;
+use super::{Limit, Restart};
 
 /// What the guard is to keep, with its defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// How long an ill worker may finish what it has. Default: 60 s.
     pub drain_timeout: Duration,
+    /// Whether a worker that has ended is started again. When nobody is left who may be, the gang ends. Default: always.
+    pub restart: Restart,
     /// Above this many restarts they are spaced. `None` = no limit. Default: 60 in 60 s.
     pub restart_limit: Option<Limit>,
     /// How many slots are reloaded at a time. Default: 1.
@@ -43,6 +45,7 @@ impl Default for Config {
             start_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(25),
             drain_timeout: Duration::from_secs(60),
+            restart: Restart::Always,
             restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),
             batch: 1,
             max_draining: None,

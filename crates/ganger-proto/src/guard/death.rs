@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Cause, Exit, Guard, Illness, Notice, Obituary, Phase, Then, Verdict, ladder::Ladder,
-    notice::Unfit,
+    Action, Cause, Exit, Guard, Illness, Notice, Obituary, Phase, Restart, Then, Verdict, ladder::Ladder,
+    notice::Unfit, restart::LastEnd,
 };
 use crate::{Slot, Time, WorkerId};
 
@@ -18,9 +18,10 @@ impl Guard {
             None if !ward.online => {}
             None => {
                 // A death in most cases, whose exit is not seen yet. Who was established is replaced at
-                // once; who is young is waited for, since its death decides what is done next.
+                // once; where it matters what it ends with, or that it is young, that is waited for.
                 ward.silent_since = Some(now);
-                if !ward.is_young(now) {
+                let any_end = self.config.restart == Restart::Always && ward.no_restart_codes.is_empty();
+                if any_end && !ward.is_young(now) {
                     self.replace_ill(now, worker);
                 }
             }
@@ -37,7 +38,7 @@ impl Guard {
         }
         let slot = ward.slot;
         if self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker)) {
-            return self.fail_succession(now, slot, Some(worker), Unfit::Ill(illness));
+            return self.fail_living_heir(now, slot, worker, Unfit::Ill(illness));
         }
         self.replace_ill(now, worker);
         let replaced_by = self.wards.get(&worker).and_then(|ward| ward.replaced.flatten());
@@ -46,13 +47,23 @@ impl Guard {
         }
     }
 
-    /// Takes the worker out of its slot while it lives: the number of workers at work stays the same.
+    /// Takes the worker out of its slot while it lives: the number of workers at work stays the same. Where its end decides
+    /// whether anybody takes its place, it keeps the slot until then.
     pub(super) fn replace_ill(&mut self, now: Time, worker: WorkerId) {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         let (slot, young) = (ward.slot, ward.is_young(now));
         ward.leaving = Some(Ladder::drain(now, self.config.drain_timeout));
-        ward.replaced = Some(None);
         self.actions.push_back(Action::Retire(worker));
+        let replaced_at_once = match self.config.restart {
+            Restart::Always => true,
+            // That it has failed it said.
+            Restart::OnFailure => matches!(ward.cause, Some(Cause::Panicked(_))),
+            Restart::No => false,
+        };
+        if !replaced_at_once {
+            return;
+        }
+        ward.replaced = Some(None);
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         if place.occupant == Some(worker) {
             place.occupant = None;
@@ -89,15 +100,14 @@ impl Guard {
         if ward.dismissed && cause.is_as_asked() {
             return self.notice(Notice::Left { worker, slot, age });
         }
+        let last = self.config.restart.last_end(exit, &ward.no_restart_codes);
         if is_heir {
-            return self.fail_succession(
-                now,
-                slot,
-                Some(worker),
-                Unfit::Died { age, cause: Box::new(cause) },
-            );
+            let unfit = Unfit::Died { age, cause: Box::new(cause) };
+            return self.fail_succession(now, slot, Some(worker), unfit, last);
         }
-        if self.phase == Phase::First {
+        // Who has done its work has not failed to start, and with nobody to be started again the others go on without it.
+        let endured = last.is_some_and(|last| !last.failed || self.config.restart == Restart::No);
+        if self.phase == Phase::First && !endured {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::GangEnds });
             self.end(now, Verdict::FirstStart);
             return self.kill_workers();
@@ -117,6 +127,10 @@ impl Guard {
         if let Some(then) = self.heir_of(slot) {
             return self.notice(Notice::Died { worker, slot, age, cause, then });
         }
+        if let Some(last) = last {
+            self.notice(Notice::Died { worker, slot, age, cause, then: Then::StaysVacant(last) });
+            return self.leave_vacant(now, slot, last);
+        }
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         if !young {
             place.backoff.lived(age);
@@ -131,6 +145,14 @@ impl Guard {
             place.obituary = Some(Obituary { worker, age, cause });
         }
         self.start_after(now, slot, pause);
+    }
+
+    /// Nobody fills the slot any more, unless a reload or a scale does.
+    pub(super) fn leave_vacant(&mut self, now: Time, slot: Slot, last: LastEnd) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        place.over = Some(last);
+        self.actions.push_back(Action::RetireSlot(slot));
+        self.complete_if_ready(now);
     }
 
     /// The pause before the next start after a death; none if there is no hope for the slot, nor a worker ready elsewhere.

@@ -59,6 +59,15 @@ impl Guard {
         self.finish_if_empty(now);
     }
 
+    /// Ends the gang when nobody is left who works or is to be started.
+    pub(super) fn end_if_over(&mut self, now: Time) {
+        if self.is_ending() || self.reload.is_some() || self.slots.iter().any(|place| place.over.is_none()) {
+            return;
+        }
+        let failed = self.slots.iter().filter(|place| place.over.is_some_and(|last| last.failed)).count();
+        self.end(now, Verdict::Over { failed: failed as u32 });
+    }
+
     pub(super) fn kill_all(&mut self) {
         self.kill_workers();
         self.kill_agent();

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Limit, succession::Why};
+use super::{Cause, LastEnd, Limit, NoRestart, succession::Why};
 use crate::{AgentId, Slot, WorkerId};
 
 /// Something that a user wants to know.
@@ -27,7 +27,7 @@ pub enum Notice {
         /// How long it took.
         after: Duration,
     },
-    /// Every slot is ready, for the first time.
+    /// Every slot is ready for the first time, but for those whose workers have ended for good.
     GangReady {
         /// How many.
         workers: u32,
@@ -93,6 +93,13 @@ pub enum Notice {
         error: String,
         /// When it is tried again; never, if none.
         retry_in: Option<Duration>,
+    },
+    /// The worker that was to fill a vacant slot came to nothing, and nobody else does.
+    StaysVacant {
+        /// Which.
+        slot: Slot,
+        /// Why.
+        why: NoRestart,
     },
     /// There were more restarts than the limit: from now on they are a second apart.
     RestartsSpaced {
@@ -291,6 +298,8 @@ pub enum Then {
     ReplacedBy(WorkerId),
     /// It is filled after a pause.
     RetryIn(Duration),
+    /// It stays vacant, until a reload or a change of the number of slots fills it.
+    StaysVacant(LastEnd),
     /// The gang ends over it.
     GangEnds,
     /// Nothing: it was replaced before, or the gang is ending anyway.
@@ -330,6 +339,11 @@ pub enum Verdict {
     CrashLoop {
         /// Which slot.
         slot: Slot,
+    },
+    /// Every worker has ended, and none is to be started again.
+    Over {
+        /// In so many slots the last one failed.
+        failed: u32,
     },
     /// The agent died before it was ready for the first time.
     AgentStart,

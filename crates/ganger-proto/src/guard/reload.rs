@@ -107,7 +107,8 @@ impl Guard {
     /// One did not get ready: the others are not touched, and those that were just being started are given up.
     pub(super) fn fail_reload(&mut self, now: Time, slot: Slot, worker: Option<WorkerId>, unfit: Unfit) {
         let Some(Reload { began, done, .. }) = self.reload.take() else { return };
-        let kept = self.slots.len() as u32 - done.min(self.slots.len() as u32);
+        let there = self.slots.iter().filter(|place| place.occupant.is_some()).count() as u32;
+        let kept = there - done.min(there);
         let after = now - began;
         self.notice(Notice::ReloadFailed { slot, worker, unfit, done, kept, after });
         let reloading = |(slot, place): (usize, &super::Place)| {

@@ -1,10 +1,11 @@
-//! When a dead worker's slot is filled again.
+//! Whether and when a dead worker's slot is filled again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Exit;
 use crate::Time;
 
 /// The first pause after a young death; each further one doubles it.
@@ -19,6 +20,49 @@ const HOPELESS_DEATHS: usize = 8;
 const HOPELESS_WITHIN: Duration = Duration::from_secs(60);
 /// The space between restarts above the limit.
 const SPACE: Duration = Duration::from_secs(1);
+
+/// Whether somebody takes the place of a worker that has ended unasked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// Whatever it ended with.
+    #[default]
+    Always,
+    /// Unless it ended with code 0.
+    OnFailure,
+    /// Nobody does.
+    No,
+}
+
+/// Why a slot is not filled again after its worker's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoRestart {
+    /// The exit code is one of those by which the program asks for it.
+    Code,
+    /// [`Config::restart`](super::Config::restart) says so.
+    Policy(Restart),
+}
+
+/// An end after which nobody comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastEnd {
+    /// Why nobody does.
+    pub why: NoRestart,
+    /// Whether it was a failure: anything but code 0.
+    pub failed: bool,
+}
+
+impl Restart {
+    /// Whether an end like this is the slot's last one. The program's `codes` ask for it whatever the policy is.
+    pub(super) fn last_end(self, exit: Exit, codes: &[u8]) -> Option<LastEnd> {
+        let failed = exit != Exit::Code(0);
+        let why = match (self, exit) {
+            (_, Exit::Code(code)) if codes.iter().any(|known| i32::from(*known) == code) => NoRestart::Code,
+            (Self::No, _) | (Self::OnFailure, Exit::Code(0)) => NoRestart::Policy(self),
+            (Self::Always | Self::OnFailure, _) => return None,
+        };
+        Some(LastEnd { why, failed })
+    }
+}
 
 /// How many restarts are taken as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +175,28 @@ mod tests {
 
     fn at(seconds: f64) -> Time {
         Time::from_zero(Duration::from_secs_f64(seconds))
+    }
+
+    #[test]
+    fn who_is_started_again() {
+        let killed = Exit::Signal { signal: 9, core_dumped: false };
+        let last = |policy: Restart, exit| policy.last_end(exit, &[0, 78]).map(|end| (end.why, end.failed));
+        for policy in [Restart::Always, Restart::OnFailure, Restart::No] {
+            assert_eq!(last(policy, Exit::Code(78)), Some((NoRestart::Code, true)));
+            assert_eq!(last(policy, Exit::Code(0)), Some((NoRestart::Code, false)));
+            let ends = [Exit::Code(0), Exit::Code(1), killed].map(|exit| policy.last_end(exit, &[]));
+            let ends = ends.map(|end| end.map(|end| end.failed));
+            assert_eq!(
+                ends,
+                match policy {
+                    Restart::Always => [None, None, None],
+                    Restart::OnFailure => [Some(false), None, None],
+                    Restart::No => [Some(false), Some(true), Some(true)],
+                }
+            );
+        }
+        // A code has eight bits, a process may have ended otherwise.
+        assert_eq!(Restart::Always.last_end(Exit::Code(256), &[0]), None);
     }
 
     #[test]

@@ -36,6 +36,12 @@ impl Guard {
                 self.actions.push_back(Action::Pause(Slot(slot), false));
             }
         }
+        // Somebody wants so many at work, and not one less for each that has ended for good.
+        for slot in 0..to {
+            if self.slots[slot as usize].over.is_some() {
+                self.start(Slot(slot));
+            }
+        }
         self.complete_if_ready(now);
     }
 

@@ -18,6 +18,8 @@ pub enum Input {
         worker: WorkerId,
         /// Whether it has a channel, and so can be asked to leave.
         channel: bool,
+        /// The exit codes by which its program says that it is not to be started again.
+        no_restart_codes: Vec<u8>,
     },
     /// [`Action::Start`] could not be done.
     StartFailed {
@@ -88,7 +90,7 @@ pub enum Action {
     Shed(WorkerId, Duration),
     /// Ask the worker whether it is there; answered by [`Input::Answered`], or not.
     Probe(WorkerId),
-    /// The slot is given up.
+    /// The slot is given up, or stays vacant for now.
     RetireSlot(Slot),
     /// The slot is to get no connections, or again.
     Pause(Slot, bool),

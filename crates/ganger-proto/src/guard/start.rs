@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, notice::Unfit, ward::Ward};
+use super::{Action, Guard, Notice, Obituary, Phase, Place, Sign, Then, Verdict, notice::Unfit, ward::Ward};
 use crate::{Slot, Time, WorkerId};
 
 impl Guard {
-    pub(super) fn handle_started(&mut self, now: Time, slot: Slot, worker: WorkerId, channel_open: bool) {
+    pub(super) fn handle_started(&mut self, now: Time, worker: WorkerId, ward: Ward) {
         let ending = self.is_ending();
-        self.wards.insert(worker, Ward::new(slot, now, channel_open));
+        let slot = ward.slot;
+        self.wards.insert(worker, ward);
         let Some(place) = self.slots.get_mut(slot.0 as usize).filter(|place| place.starting) else {
             // The slot was given up meanwhile.
             self.notice(Notice::Started { worker, slot });
@@ -54,7 +55,7 @@ impl Guard {
             return self.finish_if_empty(now);
         }
         if succession {
-            return self.fail_succession(now, slot, None, Unfit::NotStarted(error));
+            return self.fail_succession(now, slot, None, Unfit::NotStarted(error), None);
         }
         if self.phase == Phase::First {
             self.notice(Notice::StartFailed { slot, error: error.clone(), retry_in: None });
@@ -106,9 +107,10 @@ impl Guard {
     /// Says once that every slot is ready.
     pub(super) fn complete_if_ready(&mut self, now: Time) {
         self.reckon();
-        if !self.complete && self.ready() == self.slots.len() {
+        let there = |place: &Place| place.good || place.over.is_some();
+        if !self.complete && self.slots.iter().all(there) && self.ready() > 0 {
             self.complete = true;
-            self.notice(Notice::GangReady { workers: self.config.workers, after: now - self.began });
+            self.notice(Notice::GangReady { workers: self.ready() as u32, after: now - self.began });
         }
     }
 
@@ -128,6 +130,7 @@ impl Guard {
     pub(super) fn start(&mut self, slot: Slot) {
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         place.start_at = None;
+        place.over = None;
         place.starting = true;
         self.actions.push_back(Action::Start(slot, self.generation));
     }

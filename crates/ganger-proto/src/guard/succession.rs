@@ -13,9 +13,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Cause, Guard, Notice, Place,
+    Action, Cause, Exit, Guard, Notice, Place,
+    cause::SIGKILL,
     ladder::{Ladder, Parting},
     notice::Unfit,
+    restart::LastEnd,
     ward::Ward,
 };
 use crate::{Slot, Time, WorkerId};
@@ -106,7 +108,15 @@ impl Guard {
     }
 
     /// The heir came to nothing: the old worker goes on; without one the slot is filled as after any death.
-    pub(super) fn fail_succession(&mut self, now: Time, slot: Slot, worker: Option<WorkerId>, unfit: Unfit) {
+    /// Unless nobody is: `last` says why.
+    pub(super) fn fail_succession(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        worker: Option<WorkerId>,
+        unfit: Unfit,
+        last: Option<LastEnd>,
+    ) {
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         let Some(Succession { why, heir, .. }) = place.succession.take() else { return };
         let vacant = place.occupant.is_none();
@@ -117,12 +127,24 @@ impl Guard {
             Why::Reload => self.fail_reload(now, slot, worker, unfit),
             Why::Memory { .. } | Why::Lifetime => self.fail_recycling(now, slot, worker, why, unfit),
         }
-        if vacant {
-            match self.pause_after(now, slot, true) {
-                Some(pause) => self.start_after(now, slot, pause),
-                None => self.give_up(now, slot),
-            }
+        if !vacant {
+            return;
         }
+        if let Some(last) = last {
+            self.notice(Notice::StaysVacant { slot, why: last.why });
+            return self.leave_vacant(now, slot, last);
+        }
+        match self.pause_after(now, slot, true) {
+            Some(pause) => self.start_after(now, slot, pause),
+            None => self.give_up(now, slot),
+        }
+    }
+
+    /// An heir that lives does not get ready: it is killed, and that is how it ends.
+    pub(super) fn fail_living_heir(&mut self, now: Time, slot: Slot, heir: WorkerId, unfit: Unfit) {
+        let killed = Exit::Signal { signal: SIGKILL, core_dumped: false };
+        let last = self.config.restart.last_end(killed, &[]);
+        self.fail_succession(now, slot, Some(heir), unfit, last);
     }
 
     /// A worker that was good is not wanted any more: out of dispatch, then down the ladder. Its exit is no death.

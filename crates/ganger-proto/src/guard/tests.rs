@@ -3,6 +3,7 @@
 mod drain;
 mod limits;
 mod reload;
+mod restart;
 mod scale;
 mod watch;
 
@@ -15,6 +16,8 @@ struct Gang {
     next: u32,
     /// Whether the workers have a channel.
     channel: bool,
+    /// The exit codes by which their program says that it is not to be started again.
+    no_restart_codes: Vec<u8>,
     /// What was asked for, notices apart.
     done: Vec<Action>,
     notices: Vec<Notice>,
@@ -26,11 +29,17 @@ impl Gang {
     }
 
     fn start(config: Config, channel: bool) -> Self {
-        let now = Time::from_zero(Duration::from_secs(1000));
-        let guard = Guard::new(now, config);
-        let mut gang = Self { guard, now, next: 0, channel, done: Vec::new(), notices: Vec::new() };
+        let mut gang = Self::waiting(config, channel);
         gang.obey();
         gang
+    }
+
+    /// A gang whose workers are still to be started.
+    fn waiting(config: Config, channel: bool) -> Self {
+        let now = Time::from_zero(Duration::from_secs(1000));
+        let guard = Guard::new(now, config);
+        let (no_restart_codes, done, notices) = Default::default();
+        Self { guard, now, next: 0, channel, no_restart_codes, done, notices }
     }
 
     fn of(workers: u32) -> Self {
@@ -53,7 +62,9 @@ impl Gang {
                     self.next += 1;
                     let worker = WorkerId(self.next);
                     self.done.push(action);
-                    self.guard.handle(self.now, Input::Started { slot, worker, channel: self.channel });
+                    let (channel, no_restart_codes) = (self.channel, self.no_restart_codes.clone());
+                    let started = Input::Started { slot, worker, channel, no_restart_codes };
+                    self.guard.handle(self.now, started);
                 }
                 Action::Notice(notice) => self.notices.push(notice),
                 Action::ReplacementsDue(_) => {}
@@ -73,8 +84,12 @@ impl Gang {
     }
 
     fn dies(&mut self, id: u32) {
+        self.exits(id, 7);
+    }
+
+    fn exits(&mut self, id: u32, code: i32) {
         self.hear(Input::Disconnected(WorkerId(id)));
-        self.hear(Input::Exited(WorkerId(id), Exit::Code(7)));
+        self.hear(Input::Exited(WorkerId(id), Exit::Code(code)));
     }
 
     /// Lets time pass, waking the guard whenever it asked to be.

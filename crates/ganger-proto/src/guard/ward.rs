@@ -43,13 +43,15 @@ pub(super) struct Ward {
     /// When it has served for long enough.
     pub(super) old_at: Option<Time>,
     pub(super) watch: Watch,
+    /// The exit codes after which nobody takes its place.
+    pub(super) no_restart_codes: Vec<u8>,
 }
 
 /// So many addresses of a worker are required of its heir.
 const ADDRESSES: usize = 256;
 
 impl Ward {
-    pub(super) fn new(slot: Slot, started: Time, channel_open: bool) -> Self {
+    pub(super) fn new(slot: Slot, started: Time, channel_open: bool, no_restart_codes: Vec<u8>) -> Self {
         Self {
             slot,
             started,
@@ -69,6 +71,7 @@ impl Ward {
             recycle_not_before: None,
             old_at: None,
             watch: Watch::default(),
+            no_restart_codes,
         }
     }
 
@@ -88,7 +91,7 @@ impl Ward {
 
     /// Whether it serves whoever comes.
     pub(super) fn is_good(&self) -> bool {
-        self.ready.is_some() && self.silent_since.is_none()
+        self.ready.is_some() && self.silent_since.is_none() && self.leaving.is_none()
     }
 
     /// What is wrong with it, if it lives on.

@@ -34,6 +34,8 @@ pub struct Group {
     pub serialization: Serialization,
     /// As [`Settings::lane`].
     pub lane: bool,
+    /// As [`Settings::no_restart_codes`].
+    pub no_restart_codes: Vec<u8>,
 }
 
 impl Group {
@@ -50,6 +52,7 @@ impl Group {
             channel: true,
             serialization: Serialization::Json,
             lane: true,
+            no_restart_codes: Vec::new(),
         }
     }
 }
@@ -67,6 +70,7 @@ pub(super) struct Launch<'a> {
     pub(super) channel: bool,
     pub(super) serialization: Serialization,
     pub(super) lane: bool,
+    pub(super) no_restart_codes: &'a [u8],
 }
 
 impl Settings {
@@ -79,6 +83,11 @@ impl Settings {
         }
     }
 
+    /// The exit codes after which a slot is not filled again.
+    pub(crate) fn no_restart_codes(&self, slot: Slot) -> &[u8] {
+        self.launch(slot).no_restart_codes
+    }
+
     /// What fills a slot. One behind the last group's is the last group's too.
     pub(super) fn launch(&self, slot: Slot) -> Launch<'_> {
         let mut end = 0;
@@ -88,7 +97,9 @@ impl Settings {
         });
         let group = place.unwrap_or(self.groups.len().saturating_sub(1));
         match self.groups.get(group) {
-            Some(Group { program, args, env, cwd, channel, serialization, lane, .. }) => Launch {
+            Some(Group {
+                program, args, env, cwd, channel, serialization, lane, no_restart_codes, ..
+            }) => Launch {
                 group,
                 program,
                 args,
@@ -97,6 +108,7 @@ impl Settings {
                 channel: *channel,
                 serialization: *serialization,
                 lane: *lane,
+                no_restart_codes,
             },
             None => Launch {
                 group: 0,
@@ -107,6 +119,7 @@ impl Settings {
                 channel: self.channel,
                 serialization: self.serialization,
                 lane: self.lane,
+                no_restart_codes: &self.no_restart_codes,
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Why workers change, and why they do not.
 
-use ganger::guard::{Illness, Unfit, Why, describe};
+use ganger::guard::{Illness, NoRestart, Restart, Unfit, Why, describe};
 use ganger::{Slot, WorkerId};
 
 use super::{gist, plain, time, who};
@@ -13,6 +13,15 @@ pub(in crate::report) fn why(why: &Why) -> String {
         }
         Why::Lifetime => "has served for its time (--max-lifetime)".into(),
         _ => "is reloaded".into(),
+    }
+}
+
+/// Why nobody takes a worker's place: by which option.
+pub(in crate::report) fn no_restart(why: NoRestart) -> &'static str {
+    match why {
+        NoRestart::Code => "--no-restart-codes",
+        NoRestart::Policy(Restart::OnFailure) => "--restart on-failure",
+        NoRestart::Policy(_) => "--restart no",
     }
 }
 

@@ -120,7 +120,7 @@ impl Gang {
 }
 
 fn started(slot: crate::Slot, worker: WorkerId) -> Input {
-    Input::Started { slot, worker, channel: true }
+    Input::Started { slot, worker, channel: true, no_restart_codes: Vec::new() }
 }
 
 const START: Action = Action::Agent(AgentAction::Start(Generation(0)));

@@ -44,7 +44,10 @@ impl Gang {
                 Action::Start(slot, _) => {
                     self.last += 1;
                     let worker = WorkerId(self.last);
-                    self.guard.handle(self.now, Input::Started { slot, worker, channel: true });
+                    self.guard.handle(
+                        self.now,
+                        Input::Started { slot, worker, channel: true, no_restart_codes: Vec::new() },
+                    );
                 }
                 Action::Notice(notice) => self.notices.push(notice),
                 action => self.done.push(action),

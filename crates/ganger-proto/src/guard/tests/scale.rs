@@ -32,7 +32,12 @@ fn a_slot_that_is_given_up_while_its_worker_is_being_started_keeps_nobody() {
     let start = std::iter::from_fn(|| gang.guard.poll_action());
     assert!(start.into_iter().any(|action| action == Action::Start(Slot(1), Generation(0))));
     gang.hear(Input::Scale(1));
-    gang.hear(Input::Started { slot: Slot(1), worker: WorkerId(9), channel: true });
+    gang.hear(Input::Started {
+        slot: Slot(1),
+        worker: WorkerId(9),
+        channel: true,
+        no_restart_codes: Vec::new(),
+    });
     assert_eq!(gang.done.last(), Some(&Action::Hint(WorkerId(9))));
     gang.clear();
     gang.listens(9);

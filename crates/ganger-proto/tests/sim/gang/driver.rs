@@ -337,7 +337,8 @@ impl World {
         }
         self.workers.insert(id, Worker::start(id, slot, temper, &mut self.around));
         self.seats.started(slot, id);
-        self.say_to_guard(guard::Input::Started { slot, worker: id, channel: true });
+        let no_restart_codes = Vec::new();
+        self.say_to_guard(guard::Input::Started { slot, worker: id, channel: true, no_restart_codes });
     }
 
     fn ended(&mut self, verdict: Verdict) {
