@@ -285,6 +285,13 @@ pub enum Event {
         /// Who.
         worker: WorkerId,
     },
+    /// The worker has said whether anything in it listens to `SIGTERM`, for the first time or otherwise than before.
+    ListensToTerm {
+        /// Who.
+        worker: WorkerId,
+        /// Whether.
+        listens: bool,
+    },
     /// The worker says that it is going to leave of its own accord.
     Leaving {
         /// Who.

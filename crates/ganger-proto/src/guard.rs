@@ -198,6 +198,14 @@ impl Guard {
                 }
             }
             Input::Watchable(worker) => self.handle_watchable(now, worker),
+            Input::HearsSignal(worker, on) => {
+                if let Some(ward) = self.wards.get_mut(&worker) {
+                    ward.hears_signal = on;
+                    if let Some(ladder) = &mut ward.leaving {
+                        ladder.hears_signal(on);
+                    }
+                }
+            }
             Input::Answered(worker) => self.handle_answered(now, worker),
             Input::Pinged(worker) => self.handle_pinged(now, worker),
             Input::Memory(worker, used) => self.handle_memory(now, worker, used),

@@ -405,6 +405,7 @@ impl Guard {
                 Input::Sign(worker.id, Sign::Message)
             }
             Event::TakesHints { worker } => Input::TakesHints(worker.id),
+            Event::ListensToTerm { worker, listens } => Input::HearsSignal(worker.id, listens),
             Event::Leaving { worker } => Input::Leaving(worker.id),
             Event::Panicked { worker, panic } => Input::Panicked(worker.id, panic),
             Event::Disconnect { worker } => Input::Disconnected(worker.id),

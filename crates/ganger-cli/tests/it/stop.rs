@@ -72,6 +72,32 @@ fn a_request_under_way_is_finished() {
     });
 }
 
+/// The second worker listens to the signal, and shows when it would have been sent to the first one as well.
+#[test]
+fn a_program_that_does_not_listen_to_the_signal_finishes_its_requests_all_the_same() {
+    let app = "
+        const fs = require('fs');
+        if (process.env.GANGER_SLOT === '1') process.on('SIGTERM', () => console.log('told'));
+        require('http').createServer((request, response) => {
+          console.log('asked');
+          (function wait() { if (fs.existsSync('go')) response.end('finished'); else setTimeout(wait, 5); })();
+        }).listen(0);";
+    for major in ["18", "26"] {
+        let mut gang = Setup::new(major).file("app.js", app).start("run -n 2 app.js");
+        gang.ready();
+        let port = gang.port();
+        let clients = [(); 2].map(|()| std::thread::spawn(move || get(port, "/")));
+        gang.lines().wait_for(true, 2, |line| line.contains("asked"));
+        gang.signal(Signal::TERM);
+        gang.prints("told");
+        std::fs::write(gang.path().join("go"), "").unwrap();
+        for client in clients {
+            assert_eq!(client.join().unwrap().unwrap(), "finished", "{}", gang.lines());
+        }
+        assert_eq!(gang.ends(), Some(0), "{}", gang.lines());
+    }
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut gang = Setup::new("24").file("app.js", STUBBORN).start("run -n 2 --stop-timeout 2m app.js");

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Action, AgentNotice, Cause, Config, Exit, Guard, Illness, Notice, Panic, Sign, Then, Verdict,
     cause::{self, Blows},
-    ladder::{Ladder, Rung},
+    ladder::{Hears, Ladder, Rung},
     restart::Backoff,
     ward::{DEATH_FOLLOWS, YOUNG},
 };
@@ -428,7 +428,8 @@ impl Guard {
     fn retire_agent(&mut self, now: Time, timeout: Duration) {
         let Some(ward) = self.agent_ward() else { return };
         let ask = ward.obeys && ward.leaving.is_none();
-        ward.leaving = Some(Ladder::stop(now, timeout, ward.obeys, false));
+        let hears = Hears { channel: ward.obeys, hint: false, signal: true };
+        ward.leaving = Some(Ladder::stop(now, timeout, hears));
         if ask {
             self.act_on_agent(AgentAction::Ask);
         }

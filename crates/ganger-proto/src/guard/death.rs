@@ -52,7 +52,7 @@ impl Guard {
     pub(super) fn replace_ill(&mut self, now: Time, worker: WorkerId) {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         let (slot, young) = (ward.slot, ward.is_young(now));
-        ward.leaving = Some(Ladder::drain(now, self.config.drain_timeout));
+        ward.leaving = Some(Ladder::drain(now, self.config.drain_timeout, ward.hears()));
         self.actions.push_back(Action::Retire(worker));
         let replaced_at_once = match self.config.restart {
             Restart::Always => true,

@@ -1,6 +1,9 @@
 //! The end of the gang, and of a worker that is not wanted.
 
-use super::{Action, AgentAction, Cause, Guard, Phase, Verdict, agent, ladder::Ladder};
+use super::{
+    Action, AgentAction, Cause, Guard, Phase, Verdict, agent,
+    ladder::{Hears, Ladder},
+};
 use crate::{Time, WorkerId};
 
 impl Guard {
@@ -18,8 +21,8 @@ impl Guard {
             self.actions.push_back(action);
         }
         let hint = ward.takes_hints && ward.leaving.as_ref().is_none_or(Ladder::is_hinted);
-        let mut ladder = Ladder::stop(now, self.config.stop_timeout, ward.channel_open, hint);
-        if ward.leaving.is_some() && !ward.channel_open {
+        let mut ladder = Ladder::stop(now, self.config.stop_timeout, Hears { hint, ..ward.hears() });
+        if ward.leaving.as_ref().is_some_and(Ladder::is_asked) && !ward.channel_open {
             ladder.channel_closed(now);
         }
         ward.leaving = Some(ladder);

@@ -38,6 +38,8 @@ pub enum Input {
     TakesHints(WorkerId),
     /// The worker can be asked whether it is there, from now on.
     Watchable(WorkerId),
+    /// Whether something in the worker listens to the stop signal. Not said, it is taken for granted.
+    HearsSignal(WorkerId, bool),
     /// The worker has answered [`Action::Probe`].
     Answered(WorkerId),
     /// The worker says that it is there, unasked (`WATCHDOG=1`). Where there is a watchdog it is expected to go on so, and is not

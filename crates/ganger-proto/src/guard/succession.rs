@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Action, Cause, Exit, Guard, Notice, Place,
     cause::SIGKILL,
-    ladder::{Ladder, Parting},
+    ladder::Ladder,
     notice::Unfit,
     restart::LastEnd,
     ward::Ward,
@@ -154,15 +154,9 @@ impl Guard {
             return;
         }
         ward.dismissed = true;
-        let parting = match (ward.channel_open, ward.takes_hints) {
-            (false, _) => Parting::Mute,
-            (true, true) => Parting::Gradual,
-            // Those of neighbours lie far apart (Fibonacci hashing).
-            (true, false) => {
-                Parting::Sudden(f64::from(worker.0.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
-            }
-        };
-        ward.leaving = Some(Ladder::dismiss(now, timeout, parting));
+        // Those of neighbours lie far apart (Fibonacci hashing).
+        let moment = f64::from(worker.0.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX);
+        ward.leaving = Some(Ladder::dismiss(now, timeout, ward.hears(), moment));
         self.actions.push_back(Action::Hint(worker));
     }
 }

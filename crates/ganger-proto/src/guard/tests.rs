@@ -1,6 +1,7 @@
 //! The guard's rules, with a clock that the tests turn.
 
 mod drain;
+mod ladder;
 mod limits;
 mod reload;
 mod restart;

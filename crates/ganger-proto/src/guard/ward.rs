@@ -4,7 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Config, Illness, Sign, cause::Blows, ladder::Ladder, succession::Why, watch::Watch};
+use super::{
+    Cause, Config, Illness, Sign,
+    cause::Blows,
+    ladder::{Hears, Ladder},
+    succession::Why,
+    watch::Watch,
+};
 use crate::{Slot, Time, WorkerId};
 
 /// A worker that dies within this time after it was ready died *young*.
@@ -37,6 +43,8 @@ pub(super) struct Ward {
     pub(super) addresses: BTreeSet<String>,
     /// Whether it heeds a hint before it is asked to leave.
     pub(super) takes_hints: bool,
+    /// Whether it listens to the stop signal, as far as that is known.
+    pub(super) hears_signal: bool,
     /// Why it is to be replaced, as soon as its turn comes.
     pub(super) recycle: Option<Why>,
     pub(super) recycle_not_before: Option<Time>,
@@ -67,6 +75,7 @@ impl Ward {
             signs: Vec::new(),
             addresses: BTreeSet::new(),
             takes_hints: false,
+            hears_signal: true,
             recycle: None,
             recycle_not_before: None,
             old_at: None,
@@ -92,6 +101,11 @@ impl Ward {
     /// Whether it serves whoever comes.
     pub(super) fn is_good(&self) -> bool {
         self.ready.is_some() && self.silent_since.is_none() && self.leaving.is_none()
+    }
+
+    /// By which words it can be told to go.
+    pub(super) fn hears(&self) -> Hears {
+        Hears { channel: self.channel_open, hint: self.takes_hints, signal: self.hears_signal }
     }
 
     /// What is wrong with it, if it lives on.

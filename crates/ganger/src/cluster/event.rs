@@ -68,6 +68,14 @@ pub enum Event {
         /// Which.
         worker: WorkerInfo,
     },
+    /// A worker with [hints](Settings::hints) has said whether anything in it listens to `SIGTERM`, for the first time or
+    /// otherwise than before: where nothing does, that signal just ends it.
+    ListensToTerm {
+        /// Which.
+        worker: WorkerInfo,
+        /// Whether.
+        listens: bool,
+    },
     /// A worker says that it is going to leave of its own accord.
     Leaving {
         /// Which.
@@ -261,6 +269,7 @@ impl Event {
             Self::Listening { worker, .. }
             | Self::Message { worker, .. }
             | Self::Undelivered { worker, .. }
+            | Self::ListensToTerm { worker, .. }
             | Self::Leaving { worker }
             | Self::Panicked { worker, .. }
             | Self::BindFailed { worker, .. }

@@ -80,17 +80,21 @@ impl<C> Primary<C> {
     /// A worker has said how it is.
     pub(super) fn reported(&mut self, id: WorkerId, report: Report) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let is_news = worker.report.replace(report).is_none() && !worker.capabilities.tells_closes;
+        let tells_closes = worker.capabilities.tells_closes;
+        let before = worker.report.replace(report);
         // Who tells of each that it closes need not count them.
-        if let Some(told) = report.connections.filter(|_| !worker.capabilities.tells_closes)
+        if let Some(told) = report.connections.filter(|_| !tells_closes)
             && self.policy == Policy::LeastConn
         {
             worker.open = Open { told, reports: true, surveyed: BTreeMap::new() };
             self.surveyed.remove(&id);
             self.show_open(id);
         }
-        if is_news {
+        if before.is_none() && !tells_closes {
             self.event(Event::TakesHints { worker: id });
+        }
+        if let Some(listens) = report.term.filter(|_| report.term != before.and_then(|before| before.term)) {
+            self.event(Event::ListensToTerm { worker: id, listens });
         }
     }
 

@@ -190,6 +190,7 @@ impl Primary {
             Online { worker }
             | Listening { worker, .. }
             | TakesHints { worker }
+            | ListensToTerm { worker, .. }
             | Leaving { worker }
             | Disconnect { worker }
             | Exit { worker, .. }
@@ -205,6 +206,7 @@ impl Primary {
             Online { .. } => Event::Online { worker },
             Listening { query, .. } => Event::Listening { worker, address: query.into() },
             TakesHints { .. } => Event::TakesHints { worker },
+            ListensToTerm { listens, .. } => Event::ListensToTerm { worker, listens },
             Leaving { .. } => Event::Leaving { worker },
             Disconnect { .. } => Event::Disconnect { worker },
             Exit { exited_after_disconnect, .. } => {
