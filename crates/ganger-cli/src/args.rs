@@ -78,6 +78,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub(crate) stop_timeout: Duration,
 
+    /// How long the gang serves on after a stop signal before it stops, while it is not ready any more: for load balancers
+    /// that take their time to send clients elsewhere
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub(crate) drain_delay: Duration,
+
     /// How long a worker may take to get ready
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) start_timeout: Duration,

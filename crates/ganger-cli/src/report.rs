@@ -238,9 +238,10 @@ impl Noticed {
         match &self.notice {
             Notice::Started { .. } | Notice::WorkerReady { .. } | Notice::GangReady { .. } => Level::Info,
             Notice::Left { .. } | Notice::Reloading { .. } | Notice::ReloadQueued => Level::Info,
-            Notice::Scaled { .. } | Notice::Paused { .. } | Notice::Recycled { why: Why::Lifetime, .. } => {
-                Level::Info
-            }
+            Notice::Scaled { .. }
+            | Notice::StopDelayed { .. }
+            | Notice::Paused { .. }
+            | Notice::Recycled { why: Why::Lifetime, .. } => Level::Info,
             Notice::Died { then: Then::GangEnds, .. } => Level::Error,
             Notice::Died { then, .. } if text::is_work_done(then) => Level::Info,
             Notice::StartFailed { retry_in: None, .. } => Level::Error,

@@ -109,6 +109,7 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
     config.workers = settings.slots();
     config.start_timeout = options.start_timeout;
     config.stop_timeout = options.stop_timeout;
+    config.drain_delay = options.drain_delay;
     config.drain_timeout = options.drain_timeout;
     config.batch = options.batch;
     config.max_draining = options.max_draining;

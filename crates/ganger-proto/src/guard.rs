@@ -74,6 +74,8 @@ pub struct Guard {
     replacements_due: bool,
     /// Whether the slots were told to fill: an agent comes first.
     workers_are_started: bool,
+    /// When the stop begins that was asked for.
+    stop_at: Option<Time>,
     reload: Option<reload::Reload>,
     /// Another one is to follow.
     reload_again: bool,
@@ -136,6 +138,7 @@ impl Guard {
             complete: false,
             replacements_due: false,
             workers_are_started: false,
+            stop_at: None,
             reload: None,
             reload_again: false,
             actions: VecDeque::new(),
@@ -160,12 +163,22 @@ impl Guard {
     pub fn poll_timeout(&self) -> Option<Time> {
         let (slots, wards) = (self.slots.timeout(), self.wards.timeout(&self.config));
         let agent = self.agent.as_ref().and_then(|agent| agent.timeout(&self.config));
-        [slots, wards, agent, self.recycling_timeout()].into_iter().flatten().min()
+        [slots, wards, agent, self.recycling_timeout(), self.stop_at].into_iter().flatten().min()
     }
 
     /// Whether the gang is on its way to its end.
     pub fn is_ending(&self) -> bool {
         matches!(self.phase, Phase::Ending(_) | Phase::Ended)
+    }
+
+    /// Whether the gang is on its way to its end, or is to be before long.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop_at.is_some() || self.is_ending()
+    }
+
+    /// Whether clients should be sent here: every slot has been ready, one is now, and nobody has asked for the end.
+    pub fn is_ready(&self) -> bool {
+        self.complete && !self.is_stopping() && self.ready() > 0
     }
 
     /// How many slots have a ready worker. One whose channel has closed is not: it serves nobody new.
@@ -223,8 +236,7 @@ impl Guard {
             }
             Input::Exited(worker, exit) => self.handle_exited(now, worker, exit),
             Input::Agent(input) => self.handle_agent(now, input),
-            Input::Stop if self.is_ending() => self.kill_all(),
-            Input::Stop => self.end(now, Verdict::Stopped),
+            Input::Stop => self.handle_stop(now),
             Input::Kill => {
                 if !self.is_ending() {
                     self.end(now, Verdict::Stopped);
@@ -246,6 +258,9 @@ impl Guard {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         self.excuse(now);
+        if self.stop_at.is_some_and(|at| at <= now) {
+            self.end(now, Verdict::Stopped);
+        }
         self.reckon();
         self.slots.due(now).into_iter().for_each(|slot| self.start(slot));
         self.wards.due(now).into_iter().for_each(|worker| self.handle_worker_timeout(now, worker));

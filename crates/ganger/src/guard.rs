@@ -186,7 +186,8 @@ impl Guard {
         self.workers.get(&id).copied()
     }
 
-    /// Ends the gang: workers are asked to finish, then signalled, then killed. Called again, at once.
+    /// Ends the gang, after the [delay](Config::drain_delay): workers are asked to finish, then signalled, then killed. Called
+    /// again, at once.
     pub fn stop(&mut self) {
         self.machine.handle(clock::now(), Input::Stop);
     }
@@ -195,6 +196,11 @@ impl Guard {
     /// [batch](Config::batch) after the other and without losing a connection. Asked for again meanwhile, it follows.
     pub fn reload(&mut self) {
         self.machine.handle(clock::now(), Input::Reload);
+    }
+
+    /// Whether clients should be sent here: every slot has been ready, one is now, and nobody has asked for the end.
+    pub fn is_ready(&self) -> bool {
+        self.machine.is_ready()
     }
 
     /// How many slots there are meant to be.

@@ -169,6 +169,7 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
             json!({ "worker": worker.0, "slot": slot.0, "why": recycling(why),
                 "unfit": change::unfit(*slot, *heir, unfit, None, None, last_words), "heir": heir.map(|heir| heir.0), "retry_in": seconds(*retry_in), "last_words": last_words }),
         ),
+        Notice::StopDelayed { by } => ("stop-delayed", json!({ "by": seconds(*by) })),
         Notice::Scaled { from, to } => ("scaled", json!({ "from": from, "to": to })),
         Notice::Paused { slot, paused } => ("paused", json!({ "slot": slot.0, "paused": paused })),
         Notice::Silent { worker, slot, after, watchdog } => (

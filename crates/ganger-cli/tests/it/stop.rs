@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::harness::{Gang, Process, Setup, client::get, example, on_every_node};
+use super::harness::{Gang, Process, Setup, client::get, example, on_every_node, rust_example};
 
 /// Leaves neither when it is asked to nor when it is told to; says so first.
 const STUBBORN: &str = "
@@ -70,6 +70,37 @@ fn a_request_under_way_is_finished() {
         assert_eq!(client.join().unwrap().unwrap(), "finished", "{}", gang.lines());
         assert_eq!(gang.ends(), Some(0), "{}", gang.lines());
     });
+}
+
+#[test]
+fn it_serves_on_for_the_drain_delay() {
+    let words = format!("run -n 2 --drain-delay 2m {}", example("plain.js"));
+    let mut gang = Setup::new("24").start(&words);
+    let workers = gang.ready();
+    gang.signal(Signal::TERM);
+    gang.says("stopping (SIGTERM): 2 workers");
+    gang.says("not ready any more, and serving on for 2 min (--drain-delay)");
+    for _ in 0..4 {
+        get(gang.port(), "/").unwrap_or_else(|error| panic!("{error}: {}", gang.lines()));
+    }
+    Process::of(workers[0]).kill();
+    gang.says("worker 3 (pid ");
+    get(gang.port(), "/").unwrap_or_else(|error| panic!("{error}: {}", gang.lines()));
+    // Enough of that.
+    gang.signal(Signal::TERM);
+    assert_eq!(gang.ends(), Some(0), "{}", gang.lines());
+    gang.says("stopping at once (SIGTERM again)");
+}
+
+#[test]
+fn after_the_drain_delay_it_stops() {
+    let mut gang =
+        Setup::without_node().start(&format!("run -n 1 --drain-delay 300ms {}", rust_example("hello")));
+    gang.ready();
+    gang.signal(Signal::TERM);
+    gang.says("serving on for 0.30 s");
+    assert_eq!(gang.ends(), Some(0), "{}", gang.lines());
+    gang.says("stopped after ");
 }
 
 /// The second worker listens to the signal, and shows when it would have been sent to the first one as well.

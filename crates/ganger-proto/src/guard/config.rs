@@ -16,6 +16,8 @@ pub struct Config {
     pub start_timeout: Duration,
     /// How long a stop may take before workers are killed. Default: 25 s.
     pub stop_timeout: Duration,
+    /// How long the gang serves on after it was asked to stop, while it is [not ready](super::Guard::is_ready) any more. Default: 0.
+    pub drain_delay: Duration,
     /// How long an ill worker may finish what it has. Default: 60 s.
     pub drain_timeout: Duration,
     /// Whether a worker that has ended is started again. When nobody is left who may be, the gang ends. Default: always.
@@ -44,6 +46,7 @@ impl Default for Config {
             workers: 1,
             start_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(25),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(60),
             restart: Restart::Always,
             restart_limit: Some(Limit { count: 60, within: Duration::from_secs(60) }),

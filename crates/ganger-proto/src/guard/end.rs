@@ -1,7 +1,7 @@
 //! The end of the gang, and of a worker that is not wanted.
 
 use super::{
-    Action, AgentAction, Cause, Guard, Phase, Verdict, agent,
+    Action, AgentAction, Cause, Guard, Notice, Phase, Verdict, agent,
     ladder::{Hears, Ladder},
 };
 use crate::{Time, WorkerId};
@@ -28,10 +28,27 @@ impl Guard {
         ward.leaving = Some(ladder);
     }
 
+    /// Somebody wants the gang to end, which serves on for a while if it serves; said again: at once.
+    pub(super) fn handle_stop(&mut self, now: Time) {
+        let again = self.is_stopping();
+        let delay = self.config.drain_delay;
+        if again || self.phase == Phase::First || delay.is_zero() {
+            self.end(now, Verdict::Stopped);
+        } else {
+            self.stop_at = Some(now + delay);
+            self.notice(Notice::StopDelayed { by: delay });
+        }
+        if again {
+            self.kill_all();
+        }
+    }
+
     pub(super) fn end(&mut self, now: Time, verdict: Verdict) {
         if self.is_ending() {
             return;
         }
+        // Who was asked to stop has, whatever else happens on the way.
+        let verdict = self.stop_at.take().map_or(verdict, |_| Verdict::Stopped);
         self.phase = Phase::Ending(verdict);
         for place in &mut self.slots {
             place.start_at = None;

@@ -34,7 +34,7 @@ impl Guard {
     }
 
     fn is_replacing(&self) -> bool {
-        self.is_ending() || self.reload.is_some() || self.wards.draining() > 0 || !self.slots.are_settled()
+        self.is_stopping() || self.reload.is_some() || self.wards.draining() > 0 || !self.slots.are_settled()
     }
 
     /// The first that is to be replaced is, unless somebody else is being.

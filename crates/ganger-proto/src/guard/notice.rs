@@ -177,6 +177,11 @@ pub enum Notice {
         /// None.
         paused: bool,
     },
+    /// The gang is to stop, and serves on until then; it is not ready any more.
+    StopDelayed {
+        /// For so long.
+        by: Duration,
+    },
     /// A worker does not answer.
     Silent {
         /// Who.

@@ -30,7 +30,7 @@ impl Guard {
     }
 
     pub(super) fn handle_reload(&mut self, now: Time) {
-        if self.is_ending() {
+        if self.is_stopping() {
             return;
         }
         if self.reload.is_some() || self.phase == Phase::First {
@@ -49,7 +49,7 @@ impl Guard {
 
     /// Goes on as far as it may.
     pub(super) fn proceed_reload(&mut self, now: Time) {
-        if self.is_ending() {
+        if self.is_stopping() {
             return;
         }
         if self.reload.is_none() && self.reload_again && self.phase == Phase::Running {

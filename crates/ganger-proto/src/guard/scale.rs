@@ -12,7 +12,7 @@ impl Guard {
     /// There are to be so many slots, at least one.
     pub(super) fn handle_scale(&mut self, now: Time, wanted: u32) {
         let (from, to) = (self.config.workers, wanted.max(1));
-        if self.is_ending() || from == to {
+        if self.is_stopping() || from == to {
             return;
         }
         self.config.workers = to;

@@ -73,7 +73,7 @@ pub enum Input {
     Exited(WorkerId, Exit),
     /// Something happened to the agent.
     Agent(AgentInput),
-    /// End the gang by the ladder; said again: at once.
+    /// End the gang by the ladder, after the [delay](super::Config::drain_delay); said again: at once.
     Stop,
     /// End the gang at once.
     Kill,

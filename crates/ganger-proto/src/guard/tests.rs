@@ -1,5 +1,6 @@
 //! The guard's rules, with a clock that the tests turn.
 
+mod delay;
 mod drain;
 mod ladder;
 mod limits;
