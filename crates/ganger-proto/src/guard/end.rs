@@ -16,11 +16,14 @@ impl Guard {
 
     pub(super) fn retire(&mut self, now: Time, worker: WorkerId) {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
-        if ward.leaving.is_none() {
-            let action = if ward.takes_hints { Action::Hint(worker) } else { Action::Retire(worker) };
-            self.actions.push_back(action);
+        // One that is dismissed may be still to be asked.
+        let asked = ward.leaving.as_ref().is_some_and(|ladder| !ladder.is_hinted());
+        let hint = ward.takes_hints && !asked;
+        if ward.leaving.is_none() && hint {
+            self.actions.push_back(Action::Hint(worker));
+        } else if !asked && !hint {
+            self.actions.push_back(Action::Retire(worker));
         }
-        let hint = ward.takes_hints && ward.leaving.as_ref().is_none_or(Ladder::is_hinted);
         let mut ladder = Ladder::stop(now, self.config.stop_timeout, Hears { hint, ..ward.hears() });
         if ward.leaving.as_ref().is_some_and(Ladder::is_asked) && !ward.channel_open {
             ladder.channel_closed(now);

@@ -244,3 +244,22 @@ fn before_the_first_worker_is_ready_a_reload_waits() {
     gang.listens(1);
     assert_eq!(gang.starts(), 2);
 }
+
+#[test]
+fn a_stop_asks_who_was_only_taken_out_of_dispatch() {
+    for (takes_hints, next) in [(false, Action::Retire(WorkerId(1))), (true, Action::CloseSockets)] {
+        let mut gang = Gang::ready(1);
+        if takes_hints {
+            gang.hear(Input::TakesHints(WorkerId(1)));
+        }
+        reload(&mut gang);
+        gang.listens(2);
+        gang.clear();
+        gang.hear(Input::Stop);
+        assert!(gang.done.contains(&next), "{:?}", gang.done);
+        assert_eq!(gang.done.contains(&Action::Retire(WorkerId(1))), !takes_hints);
+        // With a hint it has its second.
+        gang.pass(Duration::from_secs(1));
+        assert!(gang.done.contains(&Action::Retire(WorkerId(1))), "{:?}", gang.done);
+    }
+}
