@@ -314,8 +314,13 @@ impl Guard {
     fn announce(&mut self) {
         self.reckon();
         let due = !self.is_ending() && self.slots.iter().any(|place| !place.good && place.over.is_none());
-        if std::mem::replace(&mut self.replacements_due, due) != due {
-            self.actions.push_front(Action::ReplacementsDue(due));
+        if std::mem::replace(&mut self.replacements_due, due) == due {
+            return;
+        }
+        // What was to be said and has changed back needs no words.
+        match self.actions.iter().position(|action| matches!(action, Action::ReplacementsDue(_))) {
+            Some(unsaid) => drop(self.actions.remove(unsaid)),
+            None => self.actions.push_front(Action::ReplacementsDue(due)),
         }
     }
 
