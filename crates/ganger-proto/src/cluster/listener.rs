@@ -250,16 +250,24 @@ impl<C> Listener<C> {
         changes
     }
 
-    /// Past which sockets what is new should be led, or no more: those of retired slots and, of datagrams, which nobody
-    /// can hand over, also of vacant ones. One that somebody reads stays, always.
+    /// Past which sockets what is new should be led, or no more: those of retired slots, of paused ones and, of datagrams, which
+    /// nobody can hand over, also of vacant ones, unless there is none better. A retired one is the worst: it is going to be closed.
     pub(super) fn steer_changes(&mut self) -> Vec<(SocketId, bool)> {
         let is_datagram = self.is_datagram();
-        let unwanted = |socket: &Socket| {
-            socket.retired.is_some() || socket.paused || (is_datagram && socket.vacant.is_some())
+        let badness = |socket: &Socket| match socket {
+            Socket { retired: Some(_), .. } => 2,
+            Socket { paused: true, .. } => 1,
+            Socket { vacant: Some(_), .. } if is_datagram => 1,
+            _ => 0,
         };
-        let others = self.sockets.any_bound(|socket| !unwanted(socket));
+        let good = self.sockets.any_bound(|socket| badness(socket) < 1);
+        let good_or_bad = self.sockets.any_bound(|socket| badness(socket) < 2);
         self.sockets.change_astir(|socket| {
-            let past = others && unwanted(socket);
+            let past = match badness(socket) {
+                0 => false,
+                1 => good,
+                _ => good_or_bad,
+            };
             (socket.is_bound() && past != socket.passed_by).then(|| {
                 socket.passed_by = past;
                 (socket.id, past)

@@ -533,6 +533,19 @@ fn a_paused_slot_gets_nothing_whoever_fills_it() {
 }
 
 #[test]
+fn a_socket_that_is_going_to_be_closed_gets_nothing_even_if_the_others_are_paused() {
+    let mut bench = Bench::with(Policy::ReusePort);
+    bench.worker_in(0);
+    bench.worker_in(1);
+    bench.primary.pause_slot(bench.now, Slot(0), true);
+    bench.perform();
+    bench.done();
+    bench.primary.retire_slot(bench.now, Slot(1));
+    bench.perform();
+    assert_eq!(bench.done(), [Done::Steer(1, false), Done::Steer(2, true)], "they wait at the other");
+}
+
+#[test]
 fn who_is_withdrawn_gets_nothing_more_and_may_be_asked_to_leave_then() {
     let mut bench = Bench::new();
     let (old, new) = (bench.worker_in(0), bench.worker_in(0));
