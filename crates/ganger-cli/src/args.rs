@@ -87,6 +87,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) start_timeout: Duration,
 
+    /// A new worker is not ready before it has answered a GET of this path with 2xx, over plain HTTP/1 and on a connection of
+    /// ganger's own as if to the first address (TCP or Unix) that it opened. It is asked again each second until
+    /// --start-timeout, and gets no other connections before, unless the kernel picks (shared, reuseport) [default: off]
+    #[arg(long, value_name = "PATH", value_parser = probe)]
+    pub(crate) probe: Option<String>,
+
     /// How long a worker that is replaced may finish what it has before it is killed
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
@@ -251,6 +257,15 @@ fn restart(typed: &str) -> Result<Restart, String> {
         "on-failure" => Ok(Restart::OnFailure),
         "no" => Ok(Restart::No),
         _ => Err("always, on-failure or no".into()),
+    }
+}
+
+/// What may stand in the first line of a request.
+fn probe(typed: &str) -> Result<String, String> {
+    if typed.starts_with('/') && typed.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(typed.into())
+    } else {
+        Err("a path begins with a slash and has neither white space nor anything beyond ASCII".into())
     }
 }
 
@@ -428,6 +443,10 @@ mod tests {
         assert_eq!(run.no_restart_codes, [64, 78, 3]);
         assert_eq!(restart("on-failure"), Ok(Restart::OnFailure));
         assert!(restart("never").is_err());
+        assert_eq!(probe("/health?deep=1"), Ok("/health?deep=1".into()));
+        for typed in ["", "health", "/a b", "/a\r\nX: y", "/é"] {
+            assert!(probe(typed).is_err(), "{typed}");
+        }
     }
 
     #[test]

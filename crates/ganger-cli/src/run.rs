@@ -108,6 +108,7 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
     let mut config = guard::Config::default();
     config.workers = settings.slots();
     config.start_timeout = options.start_timeout;
+    config.probe.clone_from(&options.probe);
     config.stop_timeout = options.stop_timeout;
     config.drain_delay = options.drain_delay;
     config.drain_timeout = options.drain_timeout;
@@ -353,6 +354,7 @@ impl<'a> Gang<'a> {
             }
             Notice::ReloadFailed { worker, .. } => *worker,
             Notice::NoSign { worker, .. }
+            | Notice::NotReadyYet { worker, .. }
             | Notice::Ill { worker, .. }
             | Notice::Killed { worker, .. }
             | Notice::Recycled { worker, .. }

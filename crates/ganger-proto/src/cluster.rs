@@ -262,6 +262,8 @@ pub enum Fate {
     Orphaned,
     /// It was none: it went with a question to a worker.
     Probe,
+    /// It was [for one worker](Primary::hand_private).
+    Private,
 }
 
 /// What the primary tells upwards, in Node's words.
@@ -381,6 +383,8 @@ pub struct WorkerSnapshot {
     pub state: WorkerState,
     /// Whether it is out of dispatch for good.
     pub draining: bool,
+    /// Whether it is [not in dispatch yet](Primary::hold_back).
+    pub held_back: bool,
     /// Node's `exitedAfterDisconnect`, once it is known.
     pub exited_after_disconnect: Option<bool>,
     /// How many connections it was handed and has not answered for.

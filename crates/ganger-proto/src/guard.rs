@@ -32,6 +32,7 @@ mod seam;
 mod slots;
 mod start;
 mod succession;
+mod trial;
 mod ward;
 mod wards;
 mod watch;
@@ -48,6 +49,7 @@ pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Unfit, Verdict};
 pub use restart::{LastEnd, Limit, NoRestart, Restart};
 pub use seam::{Action, Input};
 pub use succession::Why;
+pub use trial::{Answer, Unproven};
 
 pub use crate::node::Panic;
 
@@ -222,6 +224,7 @@ impl Guard {
             Input::Answered(worker) => self.handle_answered(now, worker),
             Input::Pinged(worker) => self.handle_pinged(now, worker),
             Input::Memory(worker, used) => self.handle_memory(now, worker, used),
+            Input::Tried(worker, answer) => self.handle_tried(now, worker, answer),
             Input::Reload => self.handle_reload(now),
             Input::Scale(workers) => self.handle_scale(now, workers),
             Input::Pause(slot, paused) => self.handle_pause(slot, paused),
@@ -296,14 +299,18 @@ impl Guard {
             }
         } else if ward.ready.is_some() {
             self.watch(now, worker);
+        } else if ward.started + self.config.start_timeout > now {
+            self.proceed_start(now, worker);
         } else if self.slots.get(slot.0 as usize).is_some_and(|place| place.sign.is_some()) {
             let after = self.config.start_timeout;
             let is_heir = self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker));
-            let lacks = self.wards.get(&worker).and_then(|ward| self.lacks(ward));
-            match lacks.filter(|_| is_heir) {
-                Some(unfit) => self.fail_living_heir(now, slot, worker, unfit),
-                None => self.kill(worker, Cause::StartTimeout { after }),
+            match self.wards.get(&worker).and_then(|ward| self.lacks(ward)) {
+                Some(unfit) if is_heir => self.fail_living_heir(now, slot, worker, unfit),
+                Some(Unfit::Unproven(unproven)) => self.kill(worker, Cause::Unproven(unproven)),
+                _ => self.kill(worker, Cause::StartTimeout { after }),
             }
+        } else if let Some(unproven) = self.wards.get(&worker).and_then(|ward| self.unproven(ward)) {
+            self.kill(worker, Cause::Unproven(unproven));
         } else {
             self.notice(Notice::NoSign { worker, slot, after: self.config.start_timeout });
             self.make_ready(now, worker);
@@ -313,7 +320,7 @@ impl Guard {
     /// Says when it changes whether a vacant slot is about to be filled.
     fn announce(&mut self) {
         self.reckon();
-        let due = !self.is_ending() && self.slots.iter().any(|place| !place.good && place.over.is_none());
+        let due = !self.is_ending() && !self.slots.are_complete();
         if std::mem::replace(&mut self.replacements_due, due) == due {
             return;
         }

@@ -8,6 +8,7 @@ mod cause;
 mod graceful;
 mod output;
 mod report;
+mod trial;
 mod vitals;
 
 use std::{
@@ -27,10 +28,10 @@ use crate::{
     cluster::{AgentInfo, Event, Letter, Notification, Primary, WorkerFault, WorkerInfo},
 };
 
-pub use cause::describe;
+pub use cause::{describe, unproven_in_words};
 pub use ganger_proto::guard::{
-    AgentNotice, Cause, Config, Illness, LastEnd, Limit, NoRestart, Notice, Panic, Restart, Sign, Then,
-    Unfit, Verdict, Why,
+    AgentNotice, Answer, Cause, Config, Illness, LastEnd, Limit, NoRestart, Notice, Panic, Restart, Sign,
+    Then, Unfit, Unproven, Verdict, Why,
 };
 pub(crate) use graceful::{Kept, failure_of};
 pub use graceful::{graceful, graceful_within};
@@ -141,6 +142,9 @@ pub struct Guard {
     /// Whose death was the last report.
     reported: Option<Source>,
     vitals: Vitals,
+    /// The path that new workers have to answer for.
+    probe: Option<String>,
+    answers: trial::Answers,
     /// How many deaths there were in each slot.
     deaths: BTreeMap<Slot, u32>,
     /// How many agents have died.
@@ -157,6 +161,8 @@ impl Guard {
         primary.set_watchdog(config.watchdog);
         Self {
             primary,
+            probe: config.probe.clone(),
+            answers: trial::Answers::default(),
             machine: proto::Guard::new(clock::now(), config),
             output,
             reports: VecDeque::new(),
@@ -250,6 +256,9 @@ impl Guard {
                 event = self.primary.event() => self.handle(event),
                 () = clock::at(self.machine.poll_timeout()) => self.machine.handle_timeout(clock::now()),
                 () = clock::at(self.vitals.next()) => self.look(),
+                (worker, answer) = self.answers.next() => {
+                    self.machine.handle(clock::now(), Input::Tried(worker, answer));
+                }
                 () = closed => {}
                 () = clock::at(waits_until) => {}
             }
@@ -299,6 +308,9 @@ impl Guard {
                 Action::Retire(worker) => self.primary.disconnect(worker),
                 Action::RetireSlot(slot) => self.primary.retire_slot(slot),
                 Action::Pause(slot, paused) => self.primary.pause_slot(slot, paused),
+                Action::HoldBack(worker) => self.primary.hold_back(worker),
+                Action::Admit(worker) => self.primary.admit(worker),
+                Action::Try(worker) => self.try_out(worker),
                 Action::Probe(worker) => self.probe(worker),
                 // A worker that is gone needs neither.
                 Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),

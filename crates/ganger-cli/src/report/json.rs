@@ -110,6 +110,10 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
             "worker-no-sign",
             json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "after": seconds(*after) }),
         ),
+        Notice::NotReadyYet { worker, slot, path, answer } => (
+            "worker-not-ready-yet",
+            json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "path": path, "why": answer.to_string() }),
+        ),
         Notice::Died { worker, slot, age, cause, then, .. } => {
             let (mut replaced_by, mut retry_in, mut not_restarted) = (None, None, None);
             match then {

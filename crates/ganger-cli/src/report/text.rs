@@ -166,6 +166,11 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             who(*worker),
             time(*after)
         ),
+        Notice::NotReadyYet { worker, path, answer, .. } => format!(
+            "{} is not ready yet: GET {path} is to be answered with 2xx, and {}",
+            who(*worker),
+            plain(&answer.to_string())
+        ),
         Notice::Died { worker, age, cause, then, .. } => {
             let who = who(*worker);
             let cause = explained(cause, last_words);
@@ -309,7 +314,7 @@ fn explained(cause: &Cause, last_words: &[String]) -> String {
 fn known(death: &DeathReport) -> Option<String> {
     match death.cause {
         Cause::OutOfMemory { .. } => death.memory_in_words().map(|memory| format!("its memory: {memory}")),
-        Cause::Unresponsive { .. } | Cause::StartTimeout { .. } => {
+        Cause::Unresponsive { .. } | Cause::StartTimeout { .. } | Cause::Unproven(_) => {
             death.evidence.as_ref().map(|evidence| format!("when it was killed it was {evidence}"))
         }
         _ => None,

@@ -18,6 +18,7 @@ mod mixed;
 mod node;
 mod notify;
 mod output;
+mod probe;
 mod program;
 mod reload;
 mod restart;

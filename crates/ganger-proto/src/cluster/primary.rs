@@ -16,6 +16,7 @@
 mod dispatch;
 mod leave;
 mod open;
+mod private;
 mod probe;
 mod query;
 mod slots;
@@ -58,6 +59,8 @@ pub struct Primary<C> {
     unbound: BTreeSet<ListenerKey>,
     /// Slots that get no connections for now.
     paused: BTreeSet<Slot>,
+    /// Private connections that were not answered for, and whose they are.
+    private: BTreeMap<Seq, WorkerId>,
     /// Questions that were asked and not answered: of whom, and when.
     probes: BTreeMap<Seq, (WorkerId, Time)>,
     /// Workers with connections whose end only a survey would show.
@@ -77,6 +80,10 @@ struct Worker<C> {
     capabilities: Capabilities,
     /// Out of dispatch for good.
     draining: bool,
+    /// Not in dispatch yet.
+    held_back: bool,
+    /// The first address for connections that it opened.
+    first: Option<ListenerKey>,
     /// `None` until it is known whether it goes of its own accord or is asked to.
     exited_after_disconnect: Option<bool>,
     channel_open: bool,
@@ -118,6 +125,7 @@ impl<C> Primary<C> {
             replacements_due: false,
             unbound: BTreeSet::new(),
             paused: BTreeSet::new(),
+            private: BTreeMap::new(),
             probes: BTreeMap::new(),
             surveyed: BTreeSet::new(),
             counters: Counters::default(),
@@ -136,6 +144,7 @@ impl<C> Primary<C> {
             generation: worker.generation,
             state: worker.state,
             draining: worker.draining,
+            held_back: worker.held_back,
             exited_after_disconnect: worker.exited_after_disconnect,
             under_way: worker.under_way.len(),
             open: worker.open.count(),
@@ -173,6 +182,8 @@ impl<C> Primary<C> {
             state: WorkerState::None,
             capabilities: Capabilities::PLAIN,
             draining: false,
+            held_back: false,
+            first: None,
             exited_after_disconnect: None,
             channel_open: channel,
             reaped: false,
@@ -282,11 +293,18 @@ impl<C> Primary<C> {
             Input::Delivered { worker, seq, connection } if self.is_probe(worker, seq) => {
                 self.drop_connection(connection, Fate::Probe);
             }
+            Input::Delivered { worker, seq, connection } if self.is_private(worker, seq) => {
+                self.drop_connection(connection, Fate::Private);
+            }
             Input::Delivered { worker, seq, connection } => self.handle_delivered(worker, seq, connection),
             Input::Returned { worker, seq, connection } if self.is_probe(worker, seq) => {
                 self.drop_connection(connection, Fate::Probe);
                 // It has no descriptor left, but its event loop runs.
                 self.handle_probed(now, worker, seq);
+            }
+            Input::Returned { worker, seq, connection } if self.is_private(worker, seq) => {
+                self.drop_connection(connection, Fate::Private);
+                self.answered_private(now, worker, seq, false);
             }
             Input::Returned { worker, seq, connection } => {
                 // It is short of descriptors: several at once could be mixed up at its end.
@@ -348,8 +366,9 @@ impl<C> Primary<C> {
             Act::Listening(query) => {
                 let mut held = self.listeners.values().filter(|listener| listener.holders.contains_key(&id));
                 // What it does not hold it cannot listen on; it may have been asked to leave meanwhile.
-                if !held.any(|listener| listener.is_listened_on(&query)) {
-                    return;
+                let Some(listener) = held.find(|listener| listener.is_listened_on(&query)) else { return };
+                if !listener.is_datagram() {
+                    worker.first.get_or_insert_with(|| listener.key.clone());
                 }
                 if matches!(worker.state, WorkerState::None | WorkerState::Online) {
                     worker.state = WorkerState::Listening;
@@ -365,6 +384,9 @@ impl<C> Primary<C> {
                 self.event(Event::Leaving { worker: id });
             }
             Act::Accepted { ack, .. } if self.is_probe(id, ack) => self.handle_probed(now, id, ack),
+            Act::Accepted { ack, accepted } if self.is_private(id, ack) => {
+                self.answered_private(now, id, ack, accepted);
+            }
             Act::Accepted { ack, accepted } => self.handle_answer(now, id, ack, accepted),
             Act::Closes { count } => {
                 if let Some(worker) = self.workers.get_mut(&id) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, AgentAction, Guard, Panic, Unfit};
+use super::{Action, AgentAction, Guard, Panic, Unfit, Unproven};
 use crate::{Time, WorkerId};
 
 pub(super) const SIGKILL: i32 = 9;
@@ -46,6 +46,8 @@ pub enum Cause {
         /// The time it had.
         after: Duration,
     },
+    /// It did not answer well in time what it has to answer before it is ready.
+    Unproven(Unproven),
     /// Something in it failed that nobody caught: a panic, an exception, the error that it returned.
     Panicked(Panic),
     /// It broke the wire's rules and was cut off.

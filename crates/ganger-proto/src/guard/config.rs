@@ -14,6 +14,9 @@ pub struct Config {
     pub workers: u32,
     /// How long a worker may take to get ready. Default: 30 s.
     pub start_timeout: Duration,
+    /// The path that a new worker has to answer an HTTP request for, with 2xx and on a connection of its own, before it is ready;
+    /// it gets no other connections before, unless the kernel shares them out. `None` = none has to, which is the default.
+    pub probe: Option<String>,
     /// How long a stop may take before workers are killed. Default: 25 s.
     pub stop_timeout: Duration,
     /// How long the gang serves on after it was asked to stop, while it is [not ready](super::Guard::is_ready) any more. Default: 0.
@@ -45,6 +48,7 @@ impl Default for Config {
         Self {
             workers: 1,
             start_timeout: Duration::from_secs(30),
+            probe: None,
             stop_timeout: Duration::from_secs(25),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(60),

@@ -84,7 +84,8 @@ impl Guard {
 
     /// Ends the gang when nobody is left who works or is to be started.
     pub(super) fn end_if_over(&mut self, now: Time) {
-        if self.is_ending() || self.reload.is_some() || self.slots.iter().any(|place| place.over.is_none()) {
+        self.reckon();
+        if self.is_ending() || self.reload.is_some() || self.slots.over() < self.slots.len() {
             return;
         }
         let failed = self.slots.iter().filter(|place| place.over.is_some_and(|last| last.failed)).count();

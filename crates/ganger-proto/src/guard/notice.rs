@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, LastEnd, Limit, NoRestart, succession::Why};
+use super::{Answer, Cause, LastEnd, Limit, NoRestart, Unproven, succession::Why};
 use crate::{AgentId, Slot, WorkerId};
 
 /// Something that a user wants to know.
@@ -42,6 +42,17 @@ pub enum Notice {
         slot: Slot,
         /// How long was waited.
         after: Duration,
+    },
+    /// A worker has not answered well what it has to answer before it is ready; it is asked again. Said when that changes.
+    NotReadyYet {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        slot: Slot,
+        /// What it was asked for.
+        path: String,
+        /// What came of it.
+        answer: Answer,
     },
     /// A worker is dead, unasked.
     Died {
@@ -235,6 +246,8 @@ pub enum Unfit {
         /// In so long.
         after: Duration,
     },
+    /// It did not answer well what it has to answer.
+    Unproven(Unproven),
     /// Its process could not be started.
     NotStarted(String),
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentAction, AgentInput, Exit, Notice, Panic, Sign, Verdict};
+use super::{AgentAction, AgentInput, Answer, Exit, Notice, Panic, Sign, Verdict};
 use crate::{Generation, Slot, WorkerId};
 
 /// What happened to the gang.
@@ -45,6 +45,8 @@ pub enum Input {
     /// The worker says that it is there, unasked (`WATCHDOG=1`). Where there is a watchdog it is expected to go on so, and is not
     /// asked any more.
     Pinged(WorkerId),
+    /// What came of [`Action::Try`].
+    Tried(WorkerId, Answer),
     /// The worker uses so much memory, in bytes.
     Memory(WorkerId, u64),
     /// Replace every worker by one of the program as it is now.
@@ -90,6 +92,12 @@ pub enum Action {
     Retire(WorkerId),
     /// Have the worker end the connections that it still has, one after another over this time.
     Shed(WorkerId, Duration),
+    /// Give the worker no connections before it is admitted.
+    HoldBack(WorkerId),
+    /// The worker is to get connections.
+    Admit(WorkerId),
+    /// Ask the worker, on a connection of its own, for the path that it has to answer for; answered by [`Input::Tried`].
+    Try(WorkerId),
     /// Ask the worker whether it is there; answered by [`Input::Answered`], or not.
     Probe(WorkerId),
     /// The slot is given up, or stays vacant for now.

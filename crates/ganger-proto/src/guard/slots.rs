@@ -19,6 +19,7 @@ pub(super) struct Slots {
     /// What each of them counts for, as of the last tally.
     counted: Vec<Counted>,
     good: usize,
+    over: usize,
     reloading: u32,
     unsettled: usize,
     /// When the next occupants are to be started that are not at once.
@@ -30,6 +31,7 @@ pub(super) struct Slots {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counted {
     good: bool,
+    over: bool,
     reloading: bool,
     unsettled: bool,
     start_at: Option<Time>,
@@ -39,6 +41,7 @@ impl Counted {
     fn of(place: &Place) -> Self {
         Self {
             good: place.good,
+            over: place.over.is_some(),
             reloading: place.succession.as_ref().is_some_and(|succession| succession.why == Why::Reload),
             unsettled: !place.is_settled(),
             start_at: place.start_at,
@@ -94,6 +97,7 @@ impl Slots {
     fn count(&mut self, slot: usize, now: Counted) {
         let before = std::mem::replace(&mut self.counted[slot], now);
         self.good = self.good + usize::from(now.good) - usize::from(before.good);
+        self.over = self.over + usize::from(now.over) - usize::from(before.over);
         self.reloading = self.reloading + u32::from(now.reloading) - u32::from(before.reloading);
         self.unsettled = self.unsettled + usize::from(now.unsettled) - usize::from(before.unsettled);
         if now.start_at != before.start_at {
@@ -106,6 +110,16 @@ impl Slots {
     /// How many have an occupant that is ready and serves whoever comes, as of the last tally.
     pub(super) fn good(&self) -> usize {
         self.good
+    }
+
+    /// How many are not to be filled any more, as of the last tally.
+    pub(super) fn over(&self) -> usize {
+        self.over
+    }
+
+    /// Whether nobody is missing, as of the last tally: each has its good occupant, or is not to have one.
+    pub(super) fn are_complete(&self) -> bool {
+        self.good + self.over == self.all.len()
     }
 
     /// In how many the workers change for a reload, as of the last tally.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Guard, Notice, Obituary, Phase, Place, Sign, Then, Verdict, notice::Unfit, ward::Ward};
+use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, notice::Unfit, ward::Ward};
 use crate::{Slot, Time, WorkerId};
 
 impl Guard {
@@ -10,6 +10,9 @@ impl Guard {
         let ending = self.is_ending();
         let slot = ward.slot;
         self.wards.insert(worker, ward);
+        if self.config.probe.is_some() {
+            self.actions.push_back(Action::HoldBack(worker));
+        }
         let Some(place) = self.slots.get_mut(slot.0 as usize).filter(|place| place.starting) else {
             // The slot was given up meanwhile.
             self.notice(Notice::Started { worker, slot });
@@ -71,19 +74,26 @@ impl Guard {
     }
 
     pub(super) fn handle_sign(&mut self, now: Time, worker: WorkerId, sign: Sign) {
-        let ending = self.is_ending();
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         if !ward.gave(sign) {
             ward.signs.push(sign);
         }
-        let wanted = ward.ready.is_none() && ward.leaving.is_none() && ward.cause.is_none() && !ending;
-        let slot = ward.slot;
-        let fit = wanted && self.wards.get(&worker).is_some_and(|ward| self.lacks(ward).is_none());
-        if fit {
-            if let Some(place) = self.slots.get_mut(slot.0 as usize) {
-                place.sign.get_or_insert(sign);
+        self.proceed_start(now, worker);
+    }
+
+    /// Goes on with a worker that has shown something.
+    pub(super) fn proceed_start(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get(&worker).filter(|ward| ward.may_get_ready()) else { return };
+        let Some(first) = ward.signs.first().copied().filter(|_| !self.is_ending()) else { return };
+        match self.lacks(ward) {
+            None => {
+                if let Some(place) = self.slots.get_mut(ward.slot.0 as usize) {
+                    place.sign.get_or_insert(first);
+                }
+                self.make_ready(now, worker);
             }
-            self.make_ready(now, worker);
+            Some(Unfit::Unproven(_)) => self.try_out(now, worker),
+            Some(_) => {}
         }
     }
 
@@ -97,6 +107,9 @@ impl Guard {
         if self.phase == Phase::First {
             self.phase = Phase::Running;
         }
+        if self.config.probe.is_some() {
+            self.actions.push_back(Action::Admit(worker));
+        }
         self.notice(Notice::WorkerReady { worker, slot, after });
         if self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker)) {
             self.succeed(now, slot, worker);
@@ -107,8 +120,7 @@ impl Guard {
     /// Says once that every slot is ready.
     pub(super) fn complete_if_ready(&mut self, now: Time) {
         self.reckon();
-        let there = |place: &Place| place.good || place.over.is_some();
-        if !self.complete && self.slots.iter().all(there) && self.ready() > 0 {
+        if !self.complete && self.slots.are_complete() && self.ready() > 0 {
             self.complete = true;
             self.notice(Notice::GangReady { workers: self.ready() as u32, after: now - self.began });
         }

@@ -75,16 +75,19 @@ impl Guard {
     }
 
     /// The one place that decides whether a worker is ready: it gave the sign that the slot's first worker gave, any for that
-    /// one; an heir also listens wherever its predecessor does. Says what is lacking.
+    /// one; an heir also listens wherever its predecessor does; and it has answered as it has to. Says what is lacking.
     pub(super) fn lacks(&self, ward: &Ward) -> Option<Unfit> {
         let place = self.slots.get(ward.slot.0 as usize)?;
         if let Some(required) = place.sign.filter(|required| !ward.gave(*required)) {
             return Some(Unfit::NoSign { sign: required, after: self.config.start_timeout });
         }
-        let succession = place.succession.as_ref()?;
-        let missing = succession.addresses.difference(&ward.addresses).next()?.clone();
-        let (after, had_by) = (self.config.start_timeout, succession.predecessor);
-        Some(Unfit::NotOpened { address: missing, had_by, after })
+        if let Some(succession) = &place.succession
+            && let Some(missing) = succession.addresses.difference(&ward.addresses).next()
+        {
+            let (after, had_by) = (self.config.start_timeout, succession.predecessor);
+            return Some(Unfit::NotOpened { address: missing.clone(), had_by, after });
+        }
+        self.unproven(ward).map(Unfit::Unproven)
     }
 
     /// The heir is ready: it fills the slot, and the old worker is dismissed.

@@ -7,6 +7,7 @@ mod limits;
 mod reload;
 mod restart;
 mod scale;
+mod trial;
 mod watch;
 
 use super::*;

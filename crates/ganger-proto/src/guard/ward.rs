@@ -9,6 +9,7 @@ use super::{
     cause::Blows,
     ladder::{Hears, Ladder},
     succession::Why,
+    trial::Trial,
     watch::Watch,
 };
 use crate::{Slot, Time, WorkerId};
@@ -51,6 +52,7 @@ pub(super) struct Ward {
     /// When it has served for long enough.
     pub(super) old_at: Option<Time>,
     pub(super) watch: Watch,
+    pub(super) trial: Trial,
     /// The exit codes after which nobody takes its place.
     pub(super) no_restart_codes: Vec<u8>,
 }
@@ -80,8 +82,14 @@ impl Ward {
             recycle_not_before: None,
             old_at: None,
             watch: Watch::default(),
+            trial: Trial::default(),
             no_restart_codes,
         }
+    }
+
+    /// Whether it is on its way to be ready.
+    pub(super) fn may_get_ready(&self) -> bool {
+        self.ready.is_none() && self.leaving.is_none() && self.cause.is_none()
     }
 
     pub(super) fn gave(&self, sign: Sign) -> bool {
@@ -120,7 +128,9 @@ impl Ward {
         let silent = self.silent_since.map(|since| since + DEATH_FOLLOWS);
         let next = match &self.leaving {
             Some(ladder) => ladder.next(),
-            None if self.ready.is_none() && self.cause.is_none() => Some(self.started + config.start_timeout),
+            None if self.may_get_ready() => {
+                Some(self.started + config.start_timeout).into_iter().chain(self.trial.again_at()).min()
+            }
             None if self.cause.is_none() => self.watch.timeout(config),
             None => None,
         };

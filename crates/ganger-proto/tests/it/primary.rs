@@ -1,6 +1,7 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
 mod leave;
+mod private;
 mod probe;
 
 use std::{

@@ -168,7 +168,7 @@ impl Clients {
             Fate::Accepted => {
                 assert!(client.kept_by.is_some(), "connection {number} was given up for nobody");
             }
-            Fate::Probe => panic!("connection {number} is no question"),
+            Fate::Probe | Fate::Private => panic!("connection {number} is a client's"),
             Fate::Touched => {
                 assert!(client.touched_by.is_some(), "connection {number} was untouched and could be saved");
             }

@@ -13,6 +13,7 @@ mod notify;
 mod peek;
 mod perform;
 mod ports;
+mod private;
 mod start;
 mod survey;
 mod token;

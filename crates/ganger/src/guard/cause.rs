@@ -1,6 +1,6 @@
 //! Causes in words, and between the two floors' types.
 
-use ganger_proto::guard::{self as proto, Cause, Panic};
+use ganger_proto::guard::{self as proto, Cause, Panic, Unproven};
 
 use crate::process::Exit;
 
@@ -18,6 +18,7 @@ pub fn describe(cause: &Cause) -> String {
         Cause::StartTimeout { after } => {
             format!("not ready within {} s of its start, as its predecessor was: killed", after.as_secs())
         }
+        Cause::Unproven(unproven) => format!("{}: killed", unproven_in_words(unproven)),
         Cause::Panicked(Panic { message, place, .. }) => {
             let message = one_line(message);
             match place {
@@ -32,6 +33,14 @@ pub fn describe(cause: &Cause) -> String {
     }
 }
 
+/// What was wanted of a worker before it is ready, and what came of it.
+pub fn unproven_in_words(Unproven { path, answer, after }: &Unproven) -> String {
+    let seconds = after.as_secs_f64();
+    let answer =
+        answer.as_ref().map_or_else(|| "it did not answer".into(), |answer| one_line(&answer.to_string()));
+    format!("GET {path} was to be answered with 2xx within {seconds} s, and {answer}")
+}
+
 /// A word for machines.
 pub(super) fn kind(cause: &Cause) -> &'static str {
     match cause {
@@ -40,6 +49,7 @@ pub(super) fn kind(cause: &Cause) -> &'static str {
         Cause::OutOfMemory { .. } => "out-of-memory",
         Cause::Unresponsive { .. } => "unresponsive",
         Cause::StartTimeout { .. } => "start-timeout",
+        Cause::Unproven(_) => "probe",
         Cause::Panicked(_) => "panic",
         Cause::Condemned(_) => "misbehaviour",
         Cause::Left => "left",
@@ -82,6 +92,8 @@ pub(super) fn in_system(exit: proto::Exit) -> Exit {
 mod tests {
     use std::time::Duration;
 
+    use ganger_proto::guard::Answer;
+
     use super::*;
 
     #[test]
@@ -108,6 +120,17 @@ mod tests {
             "panicked at src/a.rs:1:2: boom left: 1[2J",
         );
         check(panic("no such host", None), "failed: no such host");
+        let unproven = |answer| {
+            Cause::Unproven(Unproven { path: "/health".into(), answer, after: Duration::from_secs(30) })
+        };
+        check(
+            unproven(None),
+            "GET /health was to be answered with 2xx within 30 s, and it did not answer: killed",
+        );
+        check(
+            unproven(Some(Answer::Status(503))),
+            "GET /health was to be answered with 2xx within 30 s, and it answered with status 503: killed",
+        );
         check(Cause::Condemned("a line that is not JSON".into()), "a line that is not JSON: killed");
         check(Cause::Left, "it left of its own accord");
         check(Cause::Asked, "it was asked to");

@@ -1,6 +1,6 @@
 //! Why workers change, and why they do not.
 
-use ganger::guard::{Illness, NoRestart, Restart, Unfit, Why, describe};
+use ganger::guard::{Illness, NoRestart, Restart, Unfit, Why, describe, unproven_in_words};
 use ganger::{Slot, WorkerId};
 
 use super::{gist, plain, time, who};
@@ -52,6 +52,7 @@ pub(in crate::report) fn unfit(
             let had_by = had_by.map(|worker| format!(", which worker {worker} had")).unwrap_or_default();
             format!("{who} did not open {} within {}{had_by}", plain(address), time(*after))
         }
+        Unfit::Unproven(unproven) => format!("{who} is not ready: {}", unproven_in_words(unproven)),
         Unfit::NotStarted(error) => error.clone(),
         _ => format!("{who} is not fit"),
     }

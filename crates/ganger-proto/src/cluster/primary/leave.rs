@@ -70,6 +70,10 @@ impl<C> Primary<C> {
                 self.drop_connection(connection, Fate::Probe);
                 continue;
             }
+            if self.is_private(id, seq) {
+                self.drop_connection(connection, Fate::Private);
+                continue;
+            }
             let worker = self.workers.get_mut(&id);
             match worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq)) {
                 Some(hand_off) => hand_off.connection = Some(connection),
@@ -77,6 +81,7 @@ impl<C> Primary<C> {
             }
         }
         self.forget_probes(id);
+        self.forget_private(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if std::mem::replace(&mut worker.channel_open, false) {
             worker.draining = true;

@@ -6,7 +6,7 @@ use crate::{
     cluster::{
         Effect, Event, Misbehaviour, Policy, Share,
         listener::{Listener, Socket, Sockets, State},
-        schedule::Load,
+        schedule::{Load, Schedule},
     },
     node::{self, Act, ClusterMessage, Query, Sockname, Target},
 };
@@ -199,6 +199,9 @@ impl<C> Primary<C> {
         };
         let tell_closes = self.policy == Policy::LeastConn && worker.capabilities.tells_closes;
         listener.join(worker_id, load);
+        if worker.held_back {
+            listener.schedule.removed(worker_id);
+        }
         if self.paused.contains(&load.slot) {
             listener.pause(load.slot, true, |_| true);
         }

@@ -32,7 +32,9 @@ impl<C> Primary<C> {
             self.paused.remove(&slot)
         };
         let workers = &self.workers;
-        let stays = |worker: WorkerId| workers.get(&worker).is_some_and(|worker| !worker.draining);
+        let stays = |worker: WorkerId| {
+            workers.get(&worker).is_some_and(|worker| !worker.draining && !worker.held_back)
+        };
         self.listeners.values_mut().for_each(|listener| listener.pause(slot, paused, stays));
         self.dispatch_all(now);
     }

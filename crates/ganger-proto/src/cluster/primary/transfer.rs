@@ -31,6 +31,7 @@ impl<C> Primary<C> {
             } = old;
             let (channel_open, reaped, has_refused) = (old.channel_open, old.reaped, old.has_refused);
             let (failures, report) = (old.failures, old.report);
+            let (held_back, first) = (old.held_back, old.first);
             (
                 id,
                 Worker {
@@ -39,6 +40,8 @@ impl<C> Primary<C> {
                     state,
                     capabilities,
                     draining,
+                    held_back,
+                    first,
                     exited_after_disconnect,
                     channel_open,
                     reaped,
@@ -88,6 +91,7 @@ impl<C> Primary<C> {
             replacements_due: self.replacements_due,
             unbound: self.unbound,
             paused: self.paused,
+            private: self.private,
             probes: self.probes,
             surveyed: self.surveyed,
             counters: self.counters,

@@ -71,7 +71,8 @@ impl World {
 
     /// Nothing is to come but questions, their answers, and what is said unasked: that goes on for ever.
     fn is_quiet(&self) -> bool {
-        let complete = self.workers.len() == self.seats.len() && self.guard.ready() == self.seats.len();
+        let wanted = self.seats.wanted();
+        let complete = self.workers.len() == wanted && self.guard.ready() == wanted;
         complete
             && self.agents.are_ready()
             && !self.guard.is_reloading()
@@ -98,7 +99,8 @@ impl World {
         assert!(!self.guard.is_reloading(), "the reload does not end");
         assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
         assert_eq!(self.guard.workers() as usize, self.seats.len());
-        assert_eq!(self.guard.ready(), self.seats.len(), "the gang does not come back to its size");
+        let wanted = self.seats.wanted();
+        assert_eq!(self.guard.ready(), wanted, "the gang does not come back to its size");
         assert!(self.agents.are_ready(), "the agent does not come back");
         let hung = self.workers.values().find(|worker| worker.hung);
         assert!(hung.is_none(), "nobody has found that a worker hangs");
@@ -107,9 +109,9 @@ impl World {
             assert_eq!((worker.state, worker.draining), (WorkerState::Listening, false), "{worker:?}");
             assert_eq!(worker.under_way, 0, "connections are under way: {worker:?}");
         }
-        assert_eq!(snapshot.workers.len(), self.seats.len());
+        assert_eq!(snapshot.workers.len(), wanted);
         for listener in &snapshot.listeners {
-            assert_eq!(listener.holders.len(), self.seats.len(), "not everybody listens");
+            assert_eq!(listener.holders.len(), wanted, "not everybody listens");
         }
     }
 
@@ -164,6 +166,9 @@ impl World {
             Verdict::AgentCrashLoop => {
                 assert!(self.agents.are_hopeless(ending.at), "there is hope for the agent: {ending:?}");
                 assert_eq!(ending.ready, 0, "somebody is ready: {ending:?}");
+            }
+            Verdict::Over { failed } => {
+                assert_eq!(self.seats.over(), Some(*failed as usize), "somebody could be started");
             }
         }
     }

@@ -10,7 +10,7 @@ use ganger_proto::{
 
 use super::{
     watch::is_question,
-    worker::{Down, Kind, Said, Temper, Worker},
+    worker::{CRASH, Down, Kind, Said, Temper, Worker},
     world::{Occasion, World},
 };
 use crate::clients::{Connection, Place};
@@ -114,6 +114,7 @@ impl World {
         assert!(!worker.reaped, "a connection for the dead");
         let dispatched = self.seats.is_dispatched(worker.slot, id);
         assert!(dispatched || self.closed, "worker {id} gets a connection and is not in dispatch");
+        assert!(self.closed || !self.held_back.contains(&id), "worker {id} is held back");
         assert!(self.closed || !self.paused.contains(&worker.slot), "slot {} is paused", worker.slot);
         self.around.clients.moved(number, Place::Primary, Place::Session(id));
         worker.session.push_back((seq, connection));
@@ -232,9 +233,16 @@ impl World {
             Event::Leaving { worker } => guard::Input::Leaving(worker),
             Event::Disconnect { worker } => guard::Input::Disconnected(worker),
             Event::Exit { worker, .. } => {
-                self.leaves(worker);
+                let mut code = CRASH;
+                if let Some(worker) = self.workers.get(&worker) {
+                    code = worker.code;
+                    let last = self.no_restart_codes.iter().any(|known| i32::from(*known) == code);
+                    self.seats.ends(self.around.now, worker.slot, worker.id, code, last);
+                }
+                self.held_back.remove(&worker);
+                self.watch.leaves(worker);
                 self.forget(worker);
-                guard::Input::Exited(worker, Exit::Code(1))
+                guard::Input::Exited(worker, Exit::Code(code))
             }
             _ => return,
         };
@@ -252,7 +260,7 @@ impl World {
             }
             Action::Shed(id, over) => self.primary.shed(id, over),
             Action::Retire(id) => {
-                self.leaves(id);
+                self.retires(id);
                 self.around.note("retired", id, 0);
                 self.primary.disconnect(self.around.now, id);
             }
@@ -266,13 +274,25 @@ impl World {
                 self.primary.pause_slot(self.around.now, slot, paused);
             }
             Action::Probe(id) => self.probe(id),
+            Action::HoldBack(id) => {
+                self.held_back.insert(id);
+                self.primary.hold_back(id);
+            }
+            Action::Admit(id) => {
+                assert!(self.held_back.remove(&id), "worker {id} is not held back");
+                self.primary.admit(self.around.now, id);
+            }
+            Action::Try(id) => {
+                let status = if !self.around.calm && self.around.random.chance(300) { 503 } else { 200 };
+                self.around.within_ms(100, Occasion::Answers(id, status));
+            }
             Action::Terminate(id) => self.with(id, Worker::terminate),
             Action::Kill(id) => {
                 if let Some(worker) = self.workers.get(&id) {
                     self.seats.killed(worker.slot, id);
                 }
                 self.watch.is_killed(self.around.now, id);
-                self.with(id, Worker::die);
+                self.with(id, |worker, around| worker.exit(CRASH, around));
             }
             Action::Agent(action) => self.perform_on_agent(action),
             Action::CloseSockets => {
@@ -300,6 +320,18 @@ impl World {
             Action::Notice(Notice::Scaled { to, .. }) => self.seats.scaled(to as usize),
             Action::Notice(_) => {}
             Action::End(verdict) => self.ended(verdict),
+        }
+    }
+
+    /// The guard has it finish what it has. Who is ill keeps its seat where its end decides who follows.
+    fn retires(&mut self, id: WorkerId) {
+        if self.seats.are_kept_by_the_ill() && !self.closed {
+            if let Some(worker) = self.workers.get(&id) {
+                self.seats.out_of_dispatch(worker.slot, id);
+            }
+            self.watch.leaves(id);
+        } else {
+            self.leaves(id);
         }
     }
 
@@ -337,7 +369,7 @@ impl World {
         }
         self.workers.insert(id, Worker::start(id, slot, temper, &mut self.around));
         self.seats.started(slot, id);
-        let no_restart_codes = Vec::new();
+        let no_restart_codes = self.no_restart_codes.clone();
         self.say_to_guard(guard::Input::Started { slot, worker: id, channel: true, no_restart_codes });
     }
 

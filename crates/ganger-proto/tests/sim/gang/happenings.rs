@@ -6,7 +6,7 @@ use ganger_proto::{
 };
 
 use super::{
-    worker::{Said, Worker},
+    worker::{ENOUGH, Said, Worker},
     world::World,
 };
 
@@ -17,8 +17,10 @@ const MOST: usize = 4000;
 type Happening = (usize, fn(&mut World, WorkerId));
 
 /// A stop and a kill are at the end of each run.
-const HAPPENINGS: [Happening; 18] = [
+const HAPPENINGS: [Happening; 20] = [
     (300, |world, id| world.with(id, Worker::die)),
+    (20, |world, id| world.with(id, |worker, around| worker.exit(0, around))),
+    (20, |world, id| world.with(id, |worker, around| worker.exit(ENOUGH.into(), around))),
     (60, |world, id| world.with(id, Worker::hang)),
     (120, |world, id| world.hung_dies(id)),
     (120, |world, id| world.with(id, Worker::announce)),

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use ganger_proto::{Slot, Time, WorkerId, guard::Limit};
+use ganger_proto::{
+    Slot, Time, WorkerId,
+    guard::{Limit, Restart},
+};
 
 /// As the guard promises; of the shortest pause the time is left out in which one that was killed is reaped.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -17,6 +20,7 @@ pub(crate) struct Seats {
     seats: Vec<Seat>,
     /// Who is in dispatch, and how that is to end.
     dispatched: BTreeMap<(Slot, WorkerId), Until>,
+    restart: Restart,
     limit: Option<Limit>,
     /// The last restarts after deaths in good age.
     restarts: VecDeque<Time>,
@@ -32,6 +36,8 @@ struct Seat {
     /// How and when it became vacant.
     vacated: Option<(Time, Age)>,
     young_deaths: VecDeque<Time>,
+    /// Nobody is to fill it; whether the last one failed.
+    over: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -57,18 +63,42 @@ enum Until {
 }
 
 impl Seats {
-    pub(crate) fn new(size: usize, limit: Option<Limit>) -> Self {
+    pub(crate) fn new(size: usize, restart: Restart, limit: Option<Limit>) -> Self {
         let seats = (0..size).map(|_| Seat::default()).collect();
-        Self { seats, dispatched: BTreeMap::new(), limit, restarts: VecDeque::new(), was_ready: false }
+        Self {
+            seats,
+            dispatched: BTreeMap::new(),
+            restart,
+            limit,
+            restarts: VecDeque::new(),
+            was_ready: false,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.seats.len()
     }
 
-    /// There are more slots, or fewer.
+    /// There are more slots, or fewer; all of them are to be filled.
     pub(crate) fn scaled(&mut self, size: usize) {
         self.seats.resize_with(size, Seat::default);
+        self.seats.iter_mut().for_each(|seat| seat.over = None);
+    }
+
+    /// How many are filled, or are to be.
+    pub(crate) fn wanted(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.over.is_none()).count()
+    }
+
+    /// Those whose last worker failed, if nobody is to fill any.
+    pub(crate) fn over(&self) -> Option<usize> {
+        let failed: Option<Vec<bool>> = self.seats.iter().map(|seat| seat.over).collect();
+        Some(failed?.into_iter().filter(|failed| *failed).count())
+    }
+
+    /// Whether a worker that is ill keeps its seat to its end.
+    pub(crate) fn are_kept_by_the_ill(&self) -> bool {
+        self.restart != Restart::Always
     }
 
     fn get(&mut self, slot: Slot) -> Option<&mut Seat> {
@@ -79,6 +109,11 @@ impl Seats {
     fn find(&mut self, slot: Slot, worker: WorkerId) -> Option<&mut Occupant> {
         let seat = self.get(slot)?;
         [&mut seat.occupant, &mut seat.heir].into_iter().flatten().find(|there| there.worker == worker)
+    }
+
+    /// Since when it is ready.
+    pub(crate) fn ready_since(&mut self, slot: Slot, worker: WorkerId) -> Option<Time> {
+        self.find(slot, worker)?.ready
     }
 
     /// Whoever is in this slot.
@@ -116,6 +151,8 @@ impl Seats {
         let seat = self.get(slot).unwrap_or_else(|| panic!("there is no slot {slot}"));
         let free = seat.heir.is_none() && (reloading || seat.occupant.is_none());
         assert!(free, "slot {slot} is to have one worker more: {seat:?}");
+        let over = seat.over.take();
+        assert!(over.is_none() || reloading, "slot {slot} was to stay vacant");
         match seat.vacated.take().filter(|_| !reloading) {
             None => {}
             Some((since, Age::Young)) => {
@@ -186,6 +223,26 @@ impl Seats {
             *until = Until::Dead;
         }
         self.heir_leaves(slot, worker);
+        // One that was to fill a vacant slot and did not get ready: nobody else is to.
+        let last = self.restart == Restart::No;
+        let new = |occupant: &mut Occupant| occupant.worker == worker && occupant.ready.is_none();
+        if let Some(seat) = self.get(slot).filter(|_| last)
+            && seat.occupant.take_if(new).is_some()
+        {
+            seat.occupant = seat.heir.take();
+            seat.over = seat.occupant.is_none().then_some(true);
+        }
+    }
+
+    /// It is dead. `last`: its program does not want to be started again.
+    pub(crate) fn ends(&mut self, now: Time, slot: Slot, worker: WorkerId, code: i32, last: bool) {
+        let held = self.occupant(slot) == Some(worker);
+        self.leaves(now, slot, worker);
+        let last = last || self.restart == Restart::No || (self.restart == Restart::OnFailure && code == 0);
+        if let Some(seat) = self.get(slot).filter(|seat| last && held && seat.occupant.is_none()) {
+            seat.over = Some(code != 0);
+            seat.vacated = None;
+        }
     }
 
     /// It is dead, or ill and to be replaced, or was dismissed.

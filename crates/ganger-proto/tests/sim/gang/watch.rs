@@ -128,8 +128,10 @@ impl Watch {
 impl World {
     /// A worker can be asked from now on.
     pub(crate) fn watchable(&mut self, id: WorkerId) {
-        if self.workers.get(&id).is_some_and(|worker| worker.temper.watched) {
-            self.watch.watched.entry(id).or_insert(Watched::new(self.around.now));
+        if let Some(worker) = self.workers.get(&id).filter(|worker| worker.temper.watched) {
+            // Who gave no sign may have been taken as ready before its first word.
+            let ready = self.seats.ready_since(worker.slot, id);
+            self.watch.watched.entry(id).or_insert(Watched { ready, ..Watched::new(self.around.now) });
             self.say_to_guard(guard::Input::Watchable(id));
         }
     }

@@ -39,8 +39,15 @@ pub(crate) struct Worker {
     leaving: Option<Seq>,
     stopping: bool,
     tells_closes: bool,
+    /// What it ends with.
+    pub(crate) code: i32,
     next_seq: u64,
 }
+
+/// A worker that crashes, …
+pub(crate) const CRASH: i32 = 1;
+/// … or says that it is not to be started again.
+pub(crate) const ENOUGH: u8 = 78;
 
 /// What is wrong with it, and how fast it is.
 #[derive(Debug)]
@@ -178,6 +185,7 @@ impl Worker {
             leaving: None,
             stopping: false,
             tells_closes: false,
+            code: CRASH,
             next_seq: 0,
         }
     }
@@ -364,6 +372,7 @@ impl Worker {
     pub(crate) fn announce(&mut self, around: &mut Around) {
         if self.booted && !self.stopping && self.leaving.is_none() && self.channel_open {
             around.note("leaves", self.id, 0);
+            self.code = if around.random.chance(500) { CRASH } else { 0 };
             self.leaving = Some(self.say(around, Act::ExitedAfterDisconnect));
         }
     }
@@ -432,6 +441,12 @@ impl Worker {
         let serving = std::mem::take(&mut self.serving);
         serving.into_iter().for_each(|number| around.clients.copy_closed(number, self.id));
         around.within_ms(30, Occasion::Reaped(self.id));
+    }
+
+    /// It ends of itself, with this code.
+    pub(crate) fn exit(&mut self, code: i32, around: &mut Around) {
+        self.code = code;
+        self.die(around);
     }
 
     /// It gets the stop signal.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ganger_proto::{
     AgentId, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{self, Input, Peer, Policy, Primary, StickyBy},
-    guard::{Config, Guard, Limit, Verdict},
+    guard::{self, Answer, Config, Guard, Limit, Restart, Verdict},
     node::{Sockname, Target},
 };
 
@@ -16,7 +16,7 @@ use super::{
     kernel::Kernel,
     seats::Seats,
     watch::Watch,
-    worker::{Said, Worker},
+    worker::{ENOUGH, Said, Worker},
 };
 use crate::{
     calendar::Calendar,
@@ -36,6 +36,10 @@ pub(crate) struct World {
     pub(crate) seats: Seats,
     pub(crate) agents: Agents,
     pub(crate) watch: Watch,
+    /// The exit codes by which the program says that it is not to be started again.
+    pub(crate) no_restart_codes: Vec<u8>,
+    /// Who is not to get connections yet.
+    pub(crate) held_back: BTreeSet<WorkerId>,
     /// What the primary has told and the guard not heard.
     pub(crate) told: VecDeque<cluster::Event>,
     /// Connections that the driver looks at: for their first bytes, or for whether anybody has touched them.
@@ -104,6 +108,8 @@ pub(crate) enum Occasion {
     Heard(WorkerId, Said),
     /// A worker's channel is read to its end.
     Eof(WorkerId),
+    /// A worker answers what it has to answer before it is ready, with this status.
+    Answers(WorkerId, u16),
     /// A worker's process ends.
     Ends(WorkerId),
     /// A worker's process is reaped.
@@ -173,6 +179,9 @@ impl World {
             1 => Some(Limit { count: 3, within: Duration::from_secs(10) }),
             _ => config.restart_limit,
         };
+        config.restart = *random.pick(&[Restart::Always, Restart::Always, Restart::OnFailure, Restart::No]);
+        config.probe = random.chance(300).then(|| "/health".into());
+        let no_restart_codes = if random.chance(500) { vec![ENOUGH] } else { Vec::new() };
         config.batch = *random.pick(&[1, 3, 100]);
         config.watchdog = random.pick(&[None, Some(2), Some(10), Some(60)]).map(Duration::from_secs);
         config.agent = random.chance(300);
@@ -201,7 +210,7 @@ impl World {
         if policy == Policy::LeastConn {
             around.within_ms(500, Occasion::Survey);
         }
-        let seats = Seats::new(size, config.restart_limit);
+        let seats = Seats::new(size, config.restart, config.restart_limit);
         let (agents, watch) = (Agents::new(config.agent), Watch::new(config.watchdog));
         let mut world = Self {
             around,
@@ -211,6 +220,8 @@ impl World {
             seats,
             agents,
             watch,
+            no_restart_codes,
+            held_back: BTreeSet::new(),
             told: VecDeque::new(),
             peeking: BTreeMap::new(),
             examining: BTreeMap::new(),
@@ -284,6 +295,11 @@ impl World {
             Occasion::Turn(id) => self.with(id, Worker::turn),
             Occasion::Served(id, number) => self.with(id, |worker, around| worker.served(number, around)),
             Occasion::Opens(id, at) => self.with(id, |worker, around| worker.ask(at, around)),
+            Occasion::Answers(id, status) => {
+                if self.workers.get(&id).is_some_and(|worker| worker.alive && !worker.hung) {
+                    self.say_to_guard(guard::Input::Tried(id, Answer::Status(status)));
+                }
+            }
             Occasion::Ends(id) => self.with(id, Worker::die),
             Occasion::Heard(id, said) => self.heard(id, said),
             Occasion::Eof(id) => self.channel_ended(id),
