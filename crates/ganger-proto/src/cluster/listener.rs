@@ -146,7 +146,7 @@ impl<C> Listener<C> {
         }
         self.idle = None;
         // The slot is filled again.
-        self.sockets.change_of(load.slot, |socket| (socket.vacant, socket.retired) = (None, None));
+        self.sockets.change_of(load.slot, |socket| socket.join(worker));
         self.schedule.added(worker, load);
         self.pending.iter_mut().for_each(|waiting| waiting.refused_by.retain(|by| *by != worker));
         self.revive();
@@ -186,6 +186,11 @@ impl<C> Listener<C> {
                 self.revive();
             }
         }
+    }
+
+    /// A worker of the slot has closed its copy of the socket, or is no more.
+    pub(super) fn release(&mut self, now: Time, slot: Slot, worker: WorkerId) {
+        self.sockets.change_of(slot, |socket| socket.release(now, worker));
     }
 
     /// Sees whether anybody in the slot still holds its socket.

@@ -407,6 +407,10 @@ impl<C> Primary<C> {
     }
 
     fn handle_close(&mut self, now: Time, id: WorkerId, key: &ListenerKey) {
+        if let Some(slot) = self.workers.get(&id).map(|worker| worker.slot) {
+            let named = self.listeners.values_mut().filter(|listener| listener.key == *key);
+            named.for_each(|listener| listener.release(now, slot, id));
+        }
         let holds = |listener: &&mut Listener<C>| listener.key == *key && listener.holders.contains_key(&id);
         match self.listeners.values_mut().find(holds) {
             Some(listener) => {

@@ -13,12 +13,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Cause, Exit, Guard, Notice, Place,
-    cause::SIGKILL,
-    ladder::Ladder,
-    notice::Unfit,
-    restart::LastEnd,
-    ward::Ward,
+    Action, Cause, Exit, Guard, Notice, Place, cause::SIGKILL, ladder::Ladder, notice::Unfit,
+    restart::LastEnd, ward::Ward,
 };
 use crate::{Slot, Time, WorkerId};
 

@@ -3,7 +3,7 @@
 //! There may be thousands, and most of them need nothing: they are bound, and their slot's worker accepts from them. The others are
 //! [astir](Sockets::change_astir), and only those are looked at each time that something happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,8 @@ use crate::{Seq, Slot, SocketId, Time, WorkerId, node::Sockname};
 
 /// What waits in a slot's own socket is served by the other slots after this long without a worker.
 const VACANT_FOR: Duration = Duration::from_millis(100);
-/// The socket of a slot that is not to be filled again takes in what was on its way to it for so long.
+/// The socket of a slot that is not to be filled again takes in what was on its way to it for so long. A Node worker says that it
+/// closes its copy shortly before it does.
 const STEERED_FOR: Duration = Duration::from_secs(1);
 
 /// One socket of the kernel.
@@ -27,6 +28,10 @@ pub(in crate::cluster) struct Socket {
     pub(in crate::cluster) vacant: Option<Time>,
     /// Since when its slot is not to be filled again.
     pub(in crate::cluster) retired: Option<Time>,
+    /// Which workers of its slot have a copy of it: as long as there is one the kernel counts it among those on its port, and leads clients there.
+    copies: BTreeSet<WorkerId>,
+    /// When a copy was closed last.
+    released: Option<Time>,
     /// Its slot gets nothing for now.
     pub(in crate::cluster) paused: bool,
     /// Whether what is new is led past it.
@@ -56,6 +61,8 @@ impl Socket {
             accepting: false,
             vacant: None,
             retired: None,
+            copies: BTreeSet::new(),
+            released: None,
             paused: false,
             passed_by: false,
         }
@@ -93,10 +100,26 @@ impl Socket {
         Some(if self.retired.is_some() { vacant } else { vacant + VACANT_FOR })
     }
 
+    /// A worker holds it, and it is not to be closed.
+    pub(super) fn join(&mut self, worker: WorkerId) {
+        (self.vacant, self.retired) = (None, None);
+        if self.slot.is_some() {
+            self.copies.insert(worker);
+        }
+    }
+
+    /// A worker has closed its copy.
+    pub(super) fn release(&mut self, now: Time, worker: WorkerId) {
+        if self.copies.remove(&worker) {
+            self.released = Some(now);
+        }
+    }
+
     /// When it may be closed for good.
     pub(super) fn done_at(&self) -> Option<Time> {
         let (vacant, retired) = (self.vacant.filter(|_| self.is_bound())?, self.retired?);
-        Some(vacant.max(retired + STEERED_FOR))
+        let since = vacant.max(retired).max(self.released.unwrap_or(retired));
+        self.copies.is_empty().then_some(since + STEERED_FOR)
     }
 
     /// Whether it is more than a bound socket whose worker accepts from it.

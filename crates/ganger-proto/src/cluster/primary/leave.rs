@@ -100,7 +100,9 @@ impl<C> Primary<C> {
         worker.reaped = true;
         worker.draining = true;
         worker.state = WorkerState::Dead;
+        let slot = worker.slot;
         let exited_after_disconnect = *worker.exited_after_disconnect.get_or_insert(false);
+        self.listeners.values_mut().for_each(|listener| listener.release(now, slot, id));
         self.leave_all(now, id);
         self.event(Event::Exit { worker: id, exited_after_disconnect });
         self.bury(now, id);

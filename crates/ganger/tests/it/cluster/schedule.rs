@@ -6,9 +6,10 @@ use std::{
 };
 
 use ganger::{
-    Slot, WorkerId,
+    Slot, SocketId, WorkerId,
     cluster::{Policy, WorkerInfo},
 };
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -241,6 +242,30 @@ fn a_slot_that_is_given_up_loses_nobody() {
         // And up again.
         fork_in(&mut gang, 1).await;
         assert_eq!(identities(connected(address, 100).await).await.len(), 3);
+    });
+}
+
+/// As long as a worker has not closed its copy of a socket the kernel leads clients there, and counts it among those on the port.
+#[test]
+fn a_slot_whose_worker_does_not_let_go_of_its_socket_loses_nobody() {
+    run(async {
+        let directory = Directory::new();
+        let mut gang = gang(&directory, NODE, "reuseport", WHO).await;
+        let address = listening(&mut gang, 3).await;
+        gang.with(|primary| {
+            assert!(primary.worker(WorkerId(2)).unwrap().kill(Signal::STOP.as_raw()));
+            for slot in [1, 2] {
+                primary.retire_slot(Slot(slot));
+                primary.disconnect(WorkerId(slot + 1));
+            }
+        })
+        .await;
+        gang.until(|primary| !primary.snapshot().listeners[0].sockets.contains(&SocketId(3))).await;
+        let clients = connected(address, 100).await;
+        gang.with(|primary| primary.worker(WorkerId(2)).unwrap().kill(Signal::KILL.as_raw())).await;
+        assert_eq!(identities(clients).await, BTreeMap::from([(b'1', 100)]));
+        gang.until(|primary| primary.snapshot().listeners[0].sockets.len() == 1).await;
+        assert_eq!(identities(connected(address, 100).await).await, BTreeMap::from([(b'1', 100)]));
     });
 }
 
