@@ -13,7 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser, ValueHint};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use ganger::{
     cluster::Policy,
-    guard::{Limit, Restart},
+    guard::{Limit, Readiness, Restart, Sign},
 };
 
 /// Run any program as a guarded gang of workers on shared ports
@@ -82,6 +82,11 @@ pub(crate) struct Run {
     /// that take their time to send clients elsewhere
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub(crate) drain_delay: Duration,
+
+    /// What shows that a worker is ready: its first sign (auto), one of them (it listens, it sends the message `ready`, it says
+    /// READY=1 to NOTIFY_SOCKET), or that it has lived for so long
+    #[arg(long, value_name = "auto|listening|message|notify|DURATION", default_value = "auto", value_parser = ready)]
+    pub(crate) ready: Readiness,
 
     /// How long a worker may take to get ready
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -273,6 +278,21 @@ fn exit_code(typed: &str) -> Result<u8, String> {
     typed.parse().map_err(|_| "exit codes are numbers from 0 to 255".into())
 }
 
+/// What shows that a worker is ready.
+fn ready(typed: &str) -> Result<Readiness, String> {
+    Ok(match typed {
+        "auto" => Readiness::Auto,
+        "listening" => Readiness::Sign(Sign::Listening),
+        "message" => Readiness::Sign(Sign::Message),
+        "notify" => Readiness::Sign(Sign::Notify),
+        _ => {
+            let time = duration(typed)
+                .map_err(|_| "auto, listening, message, notify, or a time (5, 500ms)".to_owned())?;
+            Readiness::After(time)
+        }
+    })
+}
+
 /// An amount of memory: a number of bytes, or with K, M or G.
 fn bytes(typed: &str) -> Result<u64, String> {
     let refused = || "a number of bytes, or with K, M or G".to_owned();
@@ -364,7 +384,7 @@ mod tests {
     fn defaults() {
         let run = parsed("ganger run hello.js");
         assert_eq!(run.workers, Workers::Auto);
-        assert_eq!(run.schedule, None);
+        assert_eq!((run.schedule, run.ready), (None, Readiness::Auto));
         assert_eq!(run.stop_timeout, Duration::from_secs(25));
         let limit = Limit { count: 60, within: Duration::from_secs(60) };
         assert_eq!(run.restart_limit, RestartLimit(Some(limit)));
@@ -433,6 +453,12 @@ mod tests {
             assert!(typed.parse::<RestartLimit>().is_err(), "{typed}");
         }
         assert_eq!(schedule("none"), Ok(Policy::Shared));
+        assert_eq!(
+            (ready("notify"), ready("auto")),
+            (Ok(Readiness::Sign(Sign::Notify)), Ok(Readiness::Auto))
+        );
+        assert_eq!(ready("5"), Ok(Readiness::After(Duration::from_secs(5))));
+        assert!(ready("soon").is_err() && ready("").is_err());
         assert_eq!((bytes("512"), bytes("3K"), bytes("2G")), (Ok(512), Ok(3 << 10), Ok(2 << 30)));
         for typed in ["", "M", "0", "1.5G", "-1", "1T", "99999999999999G"] {
             assert!(bytes(typed).is_err(), "{typed}");

@@ -107,6 +107,7 @@ fn start(options: &Run, plan: &Plan, reporter: &Reporter) -> Result<Guard> {
 
     let mut config = guard::Config::default();
     config.workers = settings.slots();
+    config.ready = options.ready;
     config.start_timeout = options.start_timeout;
     config.probe.clone_from(&options.probe);
     config.stop_timeout = options.stop_timeout;

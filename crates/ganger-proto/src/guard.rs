@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentAction, AgentInput};
 pub use cause::{Cause, Exit};
-pub use config::Config;
+pub use config::{Config, Readiness};
 pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Unfit, Verdict};
 pub use restart::{LastEnd, Limit, NoRestart, Restart};
 pub use seam::{Action, Input};
@@ -299,21 +299,8 @@ impl Guard {
             }
         } else if ward.ready.is_some() {
             self.watch(now, worker);
-        } else if ward.started + self.config.start_timeout > now {
-            self.proceed_start(now, worker);
-        } else if self.slots.get(slot.0 as usize).is_some_and(|place| place.sign.is_some()) {
-            let after = self.config.start_timeout;
-            let is_heir = self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker));
-            match self.wards.get(&worker).and_then(|ward| self.lacks(ward)) {
-                Some(unfit) if is_heir => self.fail_living_heir(now, slot, worker, unfit),
-                Some(Unfit::Unproven(unproven)) => self.kill(worker, Cause::Unproven(unproven)),
-                _ => self.kill(worker, Cause::StartTimeout { after }),
-            }
-        } else if let Some(unproven) = self.wards.get(&worker).and_then(|ward| self.unproven(ward)) {
-            self.kill(worker, Cause::Unproven(unproven));
         } else {
-            self.notice(Notice::NoSign { worker, slot, after: self.config.start_timeout });
-            self.make_ready(now, worker);
+            self.handle_start_timeout(now, worker);
         }
     }
 

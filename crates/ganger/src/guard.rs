@@ -30,8 +30,8 @@ use crate::{
 
 pub use cause::{describe, unproven_in_words};
 pub use ganger_proto::guard::{
-    AgentNotice, Answer, Cause, Config, Illness, LastEnd, Limit, NoRestart, Notice, Panic, Restart, Sign,
-    Then, Unfit, Unproven, Verdict, Why,
+    AgentNotice, Answer, Cause, Config, Illness, LastEnd, Limit, NoRestart, Notice, Panic, Readiness,
+    Restart, Sign, Then, Unfit, Unproven, Verdict, Why,
 };
 pub(crate) use graceful::{Kept, failure_of};
 pub use graceful::{graceful, graceful_within};

@@ -161,8 +161,8 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             format!("{} is ready after {}", who(*worker), time(*after))
         }
         Notice::NoSign { worker, after, .. } => format!(
-            "{} has given no sign that it is ready for {} (it neither listens through the cluster nor sends \
-             the message `ready`): taken as ready",
+            "{} has given no sign that it is ready for {} (it neither listens through the cluster, nor sends \
+             the message `ready`, nor says READY=1 to NOTIFY_SOCKET): taken as ready; --ready SECONDS does so sooner",
             who(*worker),
             time(*after)
         ),
@@ -268,7 +268,8 @@ fn agent_sentence(
     Some(match notice {
         AgentNotice::Ready { after, .. } => format!("{who} is ready after {}", time(*after)),
         AgentNotice::NoSign { after, .. } => format!(
-            "{who} has given no sign that it is ready for {} (it has not sent the message `ready`): taken as ready",
+            "{who} has given no sign that it is ready for {} (it has neither sent the message `ready` nor said \
+             READY=1 to NOTIFY_SOCKET): taken as ready",
             time(*after)
         ),
         AgentNotice::Died { age, cause, then, .. } => {

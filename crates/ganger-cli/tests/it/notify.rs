@@ -42,6 +42,27 @@ fn ready_1_is_a_sign() {
 }
 
 #[test]
+fn where_ready_1_is_wanted_nothing_else_will_do() {
+    let (mut gang, _) = start("--ready notify --start-timeout 20m");
+    event(&gang, "ready");
+    gang.stop();
+    let app = "require('http').createServer(() => {}).listen(0); process.send('ready');";
+    let setup = Setup::new("24").file("app.js", app);
+    let mut gang = setup.start("run -n 1 --ready notify --start-timeout 2s app.js");
+    assert_eq!(gang.ends(), Some(1), "{}", gang.lines());
+    gang.says("died before it was ready: not ready within 2 s of its start: killed");
+}
+
+#[test]
+fn who_gives_no_sign_may_be_ready_by_its_age() {
+    let mut gang =
+        Setup::without_node().start("run -n 1 --ready 100ms --start-timeout 20m tail -f /dev/null");
+    gang.ready();
+    gang.stop();
+    assert!(!gang.lines().to_string().contains("no sign"), "{}", gang.lines());
+}
+
+#[test]
 fn who_says_no_more_that_it_is_there_is_replaced() {
     let (mut gang, port) = start("--watchdog 1s");
     event(&gang, "ready");

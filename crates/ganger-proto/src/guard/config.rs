@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Restart};
+use super::{Limit, Restart, Sign};
 
 /// What the guard is to keep, with its defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ use super::{Limit, Restart};
 pub struct Config {
     /// How many slots. Default: 1.
     pub workers: u32,
+    /// What shows that a worker is ready. Default: its first sign.
+    pub ready: Readiness,
     /// How long a worker may take to get ready. Default: 30 s.
     pub start_timeout: Duration,
     /// The path that a new worker has to answer an HTTP request for, with 2xx and on a connection of its own, before it is ready;
@@ -43,10 +45,24 @@ pub struct Config {
     pub seed: u64,
 }
 
+/// What shows that a worker is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readiness {
+    /// The first sign that it gives; that of the slot's first worker is required of the next ones. If that one gives none, the end of
+    /// the start time-out.
+    #[default]
+    Auto,
+    /// This sign and no other. Who does not give it in time is killed.
+    Sign(Sign),
+    /// That it has lived for so long ([`Sign::Age`]); what else may be wanted of it has the start time-out from then on.
+    After(Duration),
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             workers: 1,
+            ready: Readiness::Auto,
             start_timeout: Duration::from_secs(30),
             probe: None,
             stop_timeout: Duration::from_secs(25),
@@ -66,6 +82,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How long a worker may take to get ready.
+    pub(super) fn patience(&self) -> Duration {
+        match self.ready {
+            Readiness::After(age) => age + self.start_timeout,
+            Readiness::Auto | Readiness::Sign(_) => self.start_timeout,
+        }
+    }
+
     pub(super) fn max_draining(&self) -> u32 {
         self.max_draining.unwrap_or((self.workers / 4).max(1))
     }

@@ -344,6 +344,8 @@ pub enum Sign {
     Message,
     /// It said `READY=1` on its `NOTIFY_SOCKET`.
     Notify,
+    /// It has lived for so long as is [wanted](super::Readiness::After).
+    Age,
 }
 
 /// How the gang ended.
@@ -375,6 +377,7 @@ impl fmt::Display for Sign {
             Self::Listening => "it listens",
             Self::Message => "it sent `ready`",
             Self::Notify => "it said READY=1",
+            Self::Age => "it is old enough",
         })
     }
 }

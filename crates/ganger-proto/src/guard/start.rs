@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, notice::Unfit, ward::Ward};
+use super::{Action, Cause, Guard, Notice, Obituary, Phase, Sign, Then, Verdict, notice::Unfit, ward::Ward};
 use crate::{Slot, Time, WorkerId};
 
 impl Guard {
@@ -94,6 +94,34 @@ impl Guard {
             }
             Some(Unfit::Unproven(_)) => self.try_out(now, worker),
             Some(_) => {}
+        }
+    }
+
+    /// Something was due of a worker that is not ready.
+    pub(super) fn handle_start_timeout(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get(&worker) else { return };
+        if ward.of_age_at(&self.config).is_some_and(|at| at <= now) {
+            self.handle_sign(now, worker, Sign::Age);
+        } else if ward.started + self.config.patience() > now {
+            self.proceed_start(now, worker);
+        } else {
+            self.start_time_is_over(now, worker);
+        }
+    }
+
+    /// The worker has had all its time to get ready: it is too late, unless nobody knows what to expect of it.
+    fn start_time_is_over(&mut self, now: Time, worker: WorkerId) {
+        let Some(ward) = self.wards.get(&worker) else { return };
+        let (slot, after) = (ward.slot, self.config.patience());
+        let is_heir = self.slots.get(slot.0 as usize).is_some_and(|place| place.is_heir(worker));
+        match self.lacks(ward) {
+            Some(unfit) if is_heir => self.fail_living_heir(now, slot, worker, unfit),
+            Some(Unfit::Unproven(unproven)) => self.kill(worker, Cause::Unproven(unproven)),
+            Some(_) => self.kill(worker, Cause::StartTimeout { after }),
+            None => {
+                self.notice(Notice::NoSign { worker, slot, after });
+                self.make_ready(now, worker);
+            }
         }
     }
 

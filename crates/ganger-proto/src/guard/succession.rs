@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Cause, Exit, Guard, Notice, Place, cause::SIGKILL, ladder::Ladder, notice::Unfit,
-    restart::LastEnd, ward::Ward,
+    Action, Cause, Exit, Guard, Notice, Place, Readiness, Sign, cause::SIGKILL, ladder::Ladder,
+    notice::Unfit, restart::LastEnd, ward::Ward,
 };
 use crate::{Slot, Time, WorkerId};
 
@@ -70,17 +70,22 @@ impl Guard {
         self.start(slot);
     }
 
-    /// The one place that decides whether a worker is ready: it gave the sign that the slot's first worker gave, any for that
-    /// one; an heir also listens wherever its predecessor does; and it has answered as it has to. Says what is lacking.
+    /// The one place that decides whether a worker is ready: it gave the sign that is wanted, or that the slot's first worker gave,
+    /// any for that one; an heir also listens wherever its predecessor does; and it has answered as it has to. Says what is lacking.
     pub(super) fn lacks(&self, ward: &Ward) -> Option<Unfit> {
         let place = self.slots.get(ward.slot.0 as usize)?;
-        if let Some(required) = place.sign.filter(|required| !ward.gave(*required)) {
-            return Some(Unfit::NoSign { sign: required, after: self.config.start_timeout });
+        let required = match self.config.ready {
+            Readiness::Auto => place.sign,
+            Readiness::Sign(sign) => Some(sign),
+            Readiness::After(_) => Some(Sign::Age),
+        };
+        if let Some(required) = required.filter(|required| !ward.gave(*required)) {
+            return Some(Unfit::NoSign { sign: required, after: self.config.patience() });
         }
         if let Some(succession) = &place.succession
             && let Some(missing) = succession.addresses.difference(&ward.addresses).next()
         {
-            let (after, had_by) = (self.config.start_timeout, succession.predecessor);
+            let (after, had_by) = (self.config.patience(), succession.predecessor);
             return Some(Unfit::NotOpened { address: missing.clone(), had_by, after });
         }
         self.unproven(ward).map(Unfit::Unproven)

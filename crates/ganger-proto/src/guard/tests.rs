@@ -4,6 +4,7 @@ mod delay;
 mod drain;
 mod ladder;
 mod limits;
+mod ready;
 mod reload;
 mod restart;
 mod scale;

@@ -121,7 +121,7 @@ impl Guard {
             State::NotBegun => Some(Answer::Nowhere),
             State::Asked | State::Waits(_) => answer.clone(),
         };
-        Some(Unproven { path, answer, after: self.config.start_timeout })
+        Some(Unproven { path, answer, after: self.config.patience() })
     }
 
     /// Asks the worker, unless it has been asked.

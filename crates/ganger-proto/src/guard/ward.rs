@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cause, Config, Illness, Sign,
+    Cause, Config, Illness, Readiness, Sign,
     cause::Blows,
     ladder::{Hears, Ladder},
     succession::Why,
@@ -106,6 +106,12 @@ impl Ward {
         self.ready.is_none_or(|ready| now - ready < YOUNG)
     }
 
+    /// When it gives the sign of [its age](Sign::Age), if that is wanted and it has not yet.
+    pub(super) fn of_age_at(&self, config: &Config) -> Option<Time> {
+        let Readiness::After(age) = config.ready else { return None };
+        (!self.gave(Sign::Age)).then_some(self.started + age)
+    }
+
     /// Whether it serves whoever comes.
     pub(super) fn is_good(&self) -> bool {
         self.ready.is_some() && self.silent_since.is_none() && self.leaving.is_none()
@@ -129,7 +135,8 @@ impl Ward {
         let next = match &self.leaving {
             Some(ladder) => ladder.next(),
             None if self.may_get_ready() => {
-                Some(self.started + config.start_timeout).into_iter().chain(self.trial.again_at()).min()
+                let over = Some(self.started + config.patience());
+                over.into_iter().chain(self.of_age_at(config)).chain(self.trial.again_at()).min()
             }
             None if self.cause.is_none() => self.watch.timeout(config),
             None => None,

@@ -16,7 +16,7 @@ pub fn describe(cause: &Cause) -> String {
             format!("it answered nothing for {:.1} s: killed", after.as_secs_f64())
         }
         Cause::StartTimeout { after } => {
-            format!("not ready within {} s of its start, as its predecessor was: killed", after.as_secs())
+            format!("not ready within {} s of its start: killed", after.as_secs())
         }
         Cause::Unproven(unproven) => format!("{}: killed", unproven_in_words(unproven)),
         Cause::Panicked(Panic { message, place, .. }) => {
@@ -112,7 +112,7 @@ mod tests {
         check(Cause::Unresponsive { after }, "it answered nothing for 2.5 s: killed");
         check(
             Cause::StartTimeout { after: Duration::from_secs(30) },
-            "not ready within 30 s of its start, as its predecessor was: killed",
+            "not ready within 30 s of its start: killed",
         );
         let panic = |message, place| Cause::Panicked(Panic::new(message, place, None));
         check(

@@ -96,11 +96,7 @@ fn causes() {
     );
     let after = Duration::from_secs(2);
     check_cause(Cause::Unresponsive { after }, &[], "it answered nothing for 2.0 s: killed");
-    check_cause(
-        Cause::StartTimeout { after },
-        &[],
-        "not ready within 2 s of its start, as its predecessor was: killed",
-    );
+    check_cause(Cause::StartTimeout { after }, &[], "not ready within 2 s of its start: killed");
     check_cause(Cause::Condemned("garbage".into()), &[], "garbage: killed");
     check_cause(Cause::Asked, &[], "it was asked to");
     let ill = Notice::Ill {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ganger_proto::{
     AgentId, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{self, Input, Peer, Policy, Primary, StickyBy},
-    guard::{self, Answer, Config, Guard, Limit, Restart, Verdict},
+    guard::{self, Answer, Config, Guard, Limit, Readiness, Restart, Sign, Verdict},
     node::{Sockname, Target},
 };
 
@@ -185,6 +185,11 @@ impl World {
         config.batch = *random.pick(&[1, 3, 100]);
         config.watchdog = random.pick(&[None, Some(2), Some(10), Some(60)]).map(Duration::from_secs);
         config.agent = random.chance(300);
+        config.ready = match random.below(10) {
+            0 | 1 => Readiness::Sign(Sign::Listening),
+            2 => Readiness::After(Duration::from_secs(2)),
+            _ => Readiness::Auto,
+        };
         config.seed = random.next();
         // About so much time passes in the steps that the seed has.
         let span = seconds(&mut random, &[20, 100, 400]);
