@@ -20,6 +20,10 @@ use crate::report::{self, Event, Noticed, Reporter, Starting};
 use crate::signals::{Request, Signals};
 use crate::{FAILED, USAGE};
 
+/// The keys whose new values new workers get in a reload; the name is compared as it comes out.
+const RELOADED: [&str; 8] =
+    ["workers", "env", "agent", "runtime", "no-restart-codes", "no-hints", "graceful", "name"];
+
 /// Runs the gang until it ends. `line` is the whole command line, `typed` what it says.
 pub(crate) fn run(typed: &Run, line: &[OsString]) -> ExitCode {
     let configured = configure(typed, line);
@@ -91,7 +95,8 @@ fn supervise(options: Options<'_>, config: Option<&Config>, reporter: &Reporter)
     runtime.block_on(async {
         let signals = Signals::new().context("cannot listen to signals")?;
         let guard = start(options.all, &plan, reporter)?;
-        let gang = Gang::new(guard, options, plan, reporter);
+        let of_file = config.map(|config| config.options.clone()).unwrap_or_default();
+        let gang = Gang::new(guard, options, of_file, plan, reporter);
         Ok(gang.until_its_end(signals).await)
     })
 }
@@ -165,6 +170,8 @@ struct Gang<'a> {
     /// What was typed, to be read again for a reload.
     typed: &'a Run,
     line: &'a [OsString],
+    /// The options that the file had at the start.
+    of_file: Vec<OsString>,
     /// What is run.
     plan: Plan,
     /// Connections that nobody served, when the last reload began.
@@ -174,7 +181,13 @@ struct Gang<'a> {
 }
 
 impl<'a> Gang<'a> {
-    fn new(guard: Guard, options: Options<'a>, plan: Plan, reporter: &'a Reporter) -> Self {
+    fn new(
+        guard: Guard,
+        options: Options<'a>,
+        of_file: Vec<OsString>,
+        plan: Plan,
+        reporter: &'a Reporter,
+    ) -> Self {
         let Options { typed, line, .. } = options;
         let groups = plan.groups();
         let (alive, ready, portless) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -190,6 +203,7 @@ impl<'a> Gang<'a> {
             stopping: None,
             typed,
             line,
+            of_file,
             plan,
             unserved: 0,
             groups,
@@ -248,19 +262,17 @@ impl<'a> Gang<'a> {
         let options = Options { all, typed: self.typed, line: self.line };
         let plan = Plan::new(options, config.as_ref(), &here()?)?;
         let (was, now) = (self.plan.settings(), plan.settings());
-        for (same, what) in [
-            (was.name == now.name, "the gang's name"),
-            (
-                all.schedule.is_none()
-                    || all.schedule.as_ref() == Some(&self.guard.primary().settings().policy),
-                "schedule",
-            ),
-            (all.messenger == self.guard.primary().settings().messenger, "messenger"),
-        ] {
-            if !same {
-                let text = format!("{what} has changed, which takes a restart: it stays as it was");
-                self.reporter.report(&Event::Warning(text));
-            }
+        let of_file = config.as_ref().map_or(&[][..], |config| &config.options);
+        let mut changed = args::keys::changed(self.line, &self.of_file, of_file);
+        changed.retain(|key| !RELOADED.contains(&key.as_str()));
+        if was.name != now.name {
+            changed.push("the gang's name".into());
+        }
+        if !changed.is_empty() {
+            self.reporter.report(&Event::Warning(format!(
+                "a restart is needed for what has changed of {}: until then it is as it was",
+                changed.join(", ")
+            )));
         }
         let slots = now.slots();
         self.guard.primary().setup(|settings| {
@@ -270,6 +282,8 @@ impl<'a> Gang<'a> {
             settings.args = now.args;
             settings.env = now.env;
             settings.no_restart_codes = now.no_restart_codes;
+            settings.hints = !all.no_hints;
+            settings.graceful = all.graceful;
             settings.cwd = now.cwd;
             settings.agent = now.agent;
         });

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use clap::builder::ValueHint;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
 
 use super::{Ganger, Run};
 
@@ -84,15 +84,33 @@ pub(crate) fn typed_value(line: &[OsString], key: &str) -> Option<OsString> {
 
 /// Parses a command line once more, with a file's options before what was typed, which wins.
 pub(crate) fn with_options_of_file(line: &[OsString], options: &[OsString]) -> Result<Run, clap::Error> {
+    Run::from_arg_matches(&matches(line, options)?)
+}
+
+/// The keys whose values differ between two files, as far as what was typed does not decide.
+pub(crate) fn changed(line: &[OsString], before: &[OsString], now: &[OsString]) -> Vec<String> {
+    let (Ok(before), Ok(now)) = (matches(line, before), matches(line, now)) else { return Vec::new() };
+    let differs = |key: &Key| {
+        let id = key.name.replace('-', "_");
+        let value = |matches: &ArgMatches| -> Vec<OsString> {
+            matches.get_raw(&id).into_iter().flatten().map(OsStr::to_owned).collect()
+        };
+        value(&before) != value(&now)
+    };
+    keys().into_iter().filter(differs).map(|key| key.name).collect()
+}
+
+/// What a command line says of `run`, with a file's options before what was typed.
+fn matches(line: &[OsString], options: &[OsString]) -> Result<ArgMatches, clap::Error> {
     // The program's own name and the command.
     let (command, typed) = line.split_at(line.len().min(2));
     let all = command.iter().chain(options).chain(typed);
     let ganger = Ganger::command().mut_subcommand("run", |run| run.args_override_self(true));
-    let matches = ganger.try_get_matches_from(all)?;
-    match matches.subcommand() {
-        Some((_, run)) => Run::from_arg_matches(run),
-        None => Run::from_arg_matches(&matches),
-    }
+    let mut matches = ganger.try_get_matches_from(all)?;
+    Ok(match matches.remove_subcommand() {
+        Some((_, run)) => run,
+        None => matches,
+    })
 }
 
 #[cfg(test)]
@@ -124,6 +142,18 @@ mod tests {
         assert!(run.quiet);
         let env = run.env.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap()));
         assert_eq!(env.collect::<Vec<_>>(), [("A", "file"), ("B", "file"), ("A", "typed")]);
+    }
+
+    #[test]
+    fn what_has_changed() {
+        let differ = |before: &str, now: &str| {
+            changed(&words("ganger run --batch 2 --env A=typed x"), &words(before), &words(now))
+        };
+        assert_eq!(differ("--batch=1 --workers=2", "--batch=3 --workers=2"), [""; 0]);
+        assert_eq!(
+            differ("--watchdog=5s --env=A=b", "--env=A=c --graceful --drain-timeout=60s"),
+            ["env", "graceful", "watchdog"]
+        );
     }
 
     #[test]

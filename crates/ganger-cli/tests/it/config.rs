@@ -1,5 +1,7 @@
 //! `ganger.toml`: found, obeyed, refused.
 
+use rustix::process::Signal;
+
 use super::harness::{Gang, Setup};
 
 /// Starts `ganger` in a directory below the working directory.
@@ -121,4 +123,19 @@ fn a_file_that_cannot_be_read_is_no_missing_one() {
     let mut gang = Setup::without_node().file("ganger.toml/x", "").start("run");
     assert_eq!(gang.ends(), Some(2), "{}", gang.lines());
     assert!(gang.lines().of(false)[0].starts_with("ganger: cannot read /"), "{}", gang.lines());
+}
+
+#[test]
+fn a_reload_takes_what_it_can_and_names_the_rest() {
+    let file = |rest: &str| format!("program = 'app.js'\nworkers = 1\n{rest}");
+    let setup = Setup::new("24").file("ganger.toml", &file("env = { A = 'one' }")).file("app.js", SAYS);
+    let mut gang = setup.start("run --drain-timeout 1s");
+    gang.prints("\"one\",null]");
+    let rest = "env = { A = 'two' }\nbatch = 2\nwatchdog = '5s'\ndrain-timeout = 9";
+    std::fs::write(gang.path().join("ganger.toml"), file(rest)).unwrap();
+    gang.signal(Signal::HUP);
+    gang.says("a restart is needed for what has changed of batch, watchdog: until then it is as it was");
+    gang.prints("\"two\",null]");
+    gang.says("reloaded 1 worker in ");
+    gang.stop();
 }
