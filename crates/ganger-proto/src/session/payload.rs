@@ -6,10 +6,7 @@ use std::{
 };
 
 use memchr::memchr;
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     value::{self, FromJsonError, FromValueError, ToJsonError, ToValueError, Value},
@@ -233,7 +230,7 @@ impl Payload {
     pub fn check(&self) -> Result<(), ParseError> {
         match &self.form {
             _ if self.is_empty() || self.checked.0.load(Relaxed) => Ok(()),
-            Form::Json(json) => self.learn(serde_json::from_str::<IgnoredAny>(json)).map(drop),
+            Form::Json(line) => self.learn(json::check(line)),
             Form::Advanced(bytes) => self.learn(v8::read(bytes)).map(drop),
         }
     }

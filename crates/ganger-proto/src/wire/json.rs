@@ -5,6 +5,7 @@
 //! reads is whole again before anybody decodes it. Lines are handed out as they lie in the read buffer;
 //! only the unfinished end of a chunk is copied.
 
+mod plain;
 mod write;
 
 use std::borrow::Cow;
@@ -91,7 +92,18 @@ pub fn text<'a>(line: impl Into<Cow<'a, [u8]>>) -> Cow<'a, str> {
 
 /// Whether `json` is one valid JSON value.
 pub fn is_valid(json: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(json).is_ok()
+    check(json).is_ok()
+}
+
+/// The same, with what is wrong with it.
+///
+/// # Errors
+/// Those of `serde_json`.
+pub fn check(json: &str) -> Result<(), serde_json::Error> {
+    if plain::is_plain(json) {
+        return Ok(());
+    }
+    serde_json::from_str::<IgnoredAny>(json).map(drop)
 }
 
 /// Picks the named fields out of an object in one pass, unparsed. The last one of a name wins, as in
