@@ -88,6 +88,14 @@ struct State {
     own: Weak<Shared>,
 }
 
+/// What there is to wait for.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    flushed: Flushed,
+    /// Since when, where nothing was written since the last read.
+    unanswered: Option<Instant>,
+}
+
 impl Channel {
     /// Takes over a channel's socket, in Node's default serialization. It needs a tokio runtime from the first `await`
     /// on, not before.
@@ -226,7 +234,7 @@ impl Channel {
     /// some, and flush again.
     pub async fn flush(&mut self) -> io::Result<()> {
         loop {
-            let flushed = {
+            let wait = {
                 let mut state = self.shared.state();
                 state.hear();
                 let flushed = state.link.flush();
@@ -237,9 +245,9 @@ impl Channel {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
                 state.room_to_hear()?;
-                flushed
+                state.wait(flushed)
             };
-            if !self.progress(flushed).await {
+            if !self.progress(wait).await {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         }
@@ -248,26 +256,26 @@ impl Channel {
     /// The next message, or none when the channel has ended. Can be dropped and called again.
     pub async fn recv(&mut self) -> Option<Received> {
         loop {
-            let flushed = {
+            let wait = {
                 let mut state = self.shared.state();
-                match state.next() {
-                    Poll::Ready(received) => return received,
-                    Poll::Pending => state.link.flush(),
+                if let Poll::Ready(received) = state.next() {
+                    return received;
                 }
+                let flushed = state.link.flush();
+                state.wait(flushed)
             };
-            if !self.progress(flushed).await {
+            if !self.progress(wait).await {
                 return None;
             }
         }
     }
 
     /// Waits for the socket, and reads what is there. `false` if the runtime cannot watch it, or is gone.
-    async fn progress(&mut self, flushed: Flushed) -> bool {
+    async fn progress(&mut self, wait: Wait) -> bool {
         let Some(watched) = self.shared.watched() else { return false };
-        let unanswered = self.shared.state().unanswered.then(Instant::now);
         // Nobody else waits for this, so the simpler way to wait will do.
         let readable = poll_fn(|context| watched.poll_read_ready(context));
-        let ready = if flushed == Flushed::Blocked {
+        let ready = if wait.flushed == Flushed::Blocked {
             tokio::select! {
                 ready = readable => ready,
                 writable = self.shared.writable() => return writable.is_some(),
@@ -279,16 +287,16 @@ impl Channel {
         if self.buffer.is_empty() {
             self.buffer = vec![0; READ_SIZE].into();
         }
-        let mut state = self.shared.state();
-        if self.pace.is_flood(unanswered.map(|since| since.elapsed())) {
-            drop(state);
+        if self.pace.is_flood(wait.unanswered.map(|since| since.elapsed())) {
             // Woken for each message, we would keep the peer from writing them, where it has the same CPU.
             std::thread::yield_now();
-            state = self.shared.state();
         }
-        let read = state.link.receive(&mut self.buffer);
+        let mut state = self.shared.state();
+        // Once: behind a handle there is mostly no more before it is answered.
+        if state.link.receive_once(&mut self.buffer) > 0 {
+            state.unanswered = !state.link.session.wants_write();
+        }
         // What has to be answered is answered before anybody looks at it: the peer waits.
-        state.unanswered = read > 0 && !state.link.session.wants_write();
         state.link.flush();
         // The end is announced once, perhaps with the bytes before it, so that it stays.
         if state.link.is_drained() {
@@ -372,6 +380,10 @@ impl State {
     /// Whether more may be read by who waits for something else than messages.
     fn room_to_hear(&self) -> Result<(), Unread> {
         self.received.within(self.link.session.limits().unread)
+    }
+
+    fn wait(&self, flushed: Flushed) -> Wait {
+        Wait { flushed, unanswered: self.unanswered.then(Instant::now) }
     }
 
     /// Whether nothing more will be heard.

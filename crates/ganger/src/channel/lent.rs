@@ -76,15 +76,16 @@ impl Channel {
     }
 
     async fn next_answer(&mut self) -> Result<(), NoReply> {
-        let flushed = {
+        let wait = {
             let mut state = self.shared.state();
             if state.has_ended() {
                 return Err(NoReply::Closed);
             }
             state.room_to_hear()?;
-            state.link.flush()
+            let flushed = state.link.flush();
+            state.wait(flushed)
         };
-        if flushed == Flushed::Broken || !self.progress(flushed).await {
+        if wait.flushed == Flushed::Broken || !self.progress(wait).await {
             return Err(NoReply::Closed);
         }
         Ok(())

@@ -63,32 +63,38 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 
     /// Reads what is there into the session, by way of the loop's one buffer. Returns how many bytes it was.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
-        let mut handles = Vec::new();
         let mut total = 0;
-        self.drained = false;
         for _ in 0..READS {
-            match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
-                Ok(received) if received.bytes > 0 => {
-                    total += received.bytes;
-                    // A read stops after a descriptor, otherwise only where there is no more.
-                    let stopped = !handles.is_empty() || received.truncated;
-                    self.session.handle_input(&buffer[..received.bytes], handles.drain(..).map(H::from));
-                    if received.bytes < buffer.len() && !stopped {
-                        self.drained = true;
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.drained = true;
-                    break;
-                }
-                Ok(_) | Err(_) => {
-                    self.session.handle_eof();
-                    break;
-                }
+            let read = self.receive_once(buffer);
+            total += read;
+            if read == 0 || self.drained {
+                break;
             }
         }
         total
+    }
+
+    /// The same with one read, where whoever waits comes back for the rest.
+    pub(crate) fn receive_once(&mut self, buffer: &mut [u8]) -> usize {
+        let mut handles = Vec::new();
+        self.drained = false;
+        match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
+            Ok(received) if received.bytes > 0 => {
+                // A read stops after a descriptor, otherwise only where there is no more.
+                let stopped = !handles.is_empty() || received.truncated;
+                self.session.handle_input(&buffer[..received.bytes], handles.into_iter().map(H::from));
+                self.drained = received.bytes < buffer.len() && !stopped;
+                received.bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.drained = true;
+                0
+            }
+            Ok(_) | Err(_) => {
+                self.session.handle_eof();
+                0
+            }
+        }
     }
 
     /// Whether the last [`Link::receive`] took all bytes that there were. It does not say whether the end followed.
