@@ -66,6 +66,8 @@ pub struct Primary<C> {
     /// Workers with connections whose end only a survey would show.
     surveyed: BTreeSet<WorkerId>,
     counters: Counters,
+    /// See [`Primary::is_ahead`].
+    ahead: bool,
     last_worker: u32,
     last_socket: u32,
     next_seq: u64,
@@ -129,6 +131,7 @@ impl<C> Primary<C> {
             probes: BTreeMap::new(),
             surveyed: BTreeSet::new(),
             counters: Counters::default(),
+            ahead: false,
             last_worker: 0,
             last_socket: 0,
             next_seq: 0,
@@ -461,6 +464,7 @@ impl<C> Primary<C> {
         let worker = self.workers.get_mut(&id)?;
         let at = worker.under_way.iter().position(|hand_off| hand_off.seq == seq)?;
         let hand_off = worker.under_way.remove(at)?;
+        self.ahead &= !worker.under_way.is_empty();
         if hand_off.is_question {
             self.event(Event::Probed { worker: id, lag: now - hand_off.since });
         }

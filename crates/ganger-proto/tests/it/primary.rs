@@ -1,5 +1,6 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
+mod ahead;
 mod leave;
 mod private;
 mod probe;

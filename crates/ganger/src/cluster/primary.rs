@@ -291,9 +291,10 @@ impl Primary {
                 biased;
                 ready = self.poller.readable() => match ready {
                     Ok(mut ready) => {
-                        // Workers on our CPU get more done if they are given several connections at once. What is there
-                        // by then is all dealt with before we wait again, so that strangers on our CPU cost us one turn each.
-                        let flood = self.pace.is_flood(Some(since.elapsed()));
+                        // Workers on our CPU get more done if they are given several connections at once, and as long as they
+                        // have some the next is in no hurry. What is there by then is all dealt with before we wait again, so
+                        // that strangers on our CPU cost us one turn each.
+                        let flood = self.pace.is_flood(Some(since.elapsed())) || self.machine.is_ahead();
                         if flood && self.drained {
                             std::thread::yield_now();
                         }

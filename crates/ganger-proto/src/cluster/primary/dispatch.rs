@@ -68,6 +68,12 @@ impl<C> Primary<C> {
         if now - since > STALLED_AFTER { self.dispatch_all(now) } else { self.dispatch(now, id) }
     }
 
+    /// Whether whoever gets connections has enough of them: the last one went to a worker that had not answered for the one
+    /// before, and since then nobody has answered for all. As long as it is so, the next one is in no hurry.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead
+    }
+
     /// Hands out what waits at a listener, as far as workers have room.
     pub(super) fn dispatch(&mut self, now: Time, id: SocketId) {
         self.dispatch_behind(now, id, 0);
@@ -140,6 +146,7 @@ impl<C> Primary<C> {
             return self.orphan(connection);
         };
         listener.change(worker_id, |load| load.under_way += 1);
+        self.ahead = !worker.under_way.is_empty();
         worker.under_way.push_back(HandOff {
             seq,
             listener: id,

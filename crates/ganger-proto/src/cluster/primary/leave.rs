@@ -115,6 +115,7 @@ impl<C> Primary<C> {
             return;
         }
         self.surveyed.remove(&id);
+        self.ahead = false;
         let under_way = self.workers.remove(&id).map(|worker| worker.under_way).unwrap_or_default();
         for hand_off in under_way.into_iter().rev() {
             let HandOff { listener, peer, refused_by, connection, acknowledged, .. } = hand_off;

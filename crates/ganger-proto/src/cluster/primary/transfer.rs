@@ -95,6 +95,7 @@ impl<C> Primary<C> {
             probes: self.probes,
             surveyed: self.surveyed,
             counters: self.counters,
+            ahead: self.ahead,
             last_worker: self.last_worker,
             last_socket: self.last_socket,
             next_seq: self.next_seq,
