@@ -96,7 +96,7 @@ fn supervise(options: Options<'_>, config: Option<&Config>, reporter: &Reporter)
         let signals = Signals::new().context("cannot listen to signals")?;
         let guard = start(options.all, &plan, reporter)?;
         let of_file = config.map(|config| config.options.clone()).unwrap_or_default();
-        let gang = Gang::new(guard, options, of_file, plan, reporter);
+        let gang = Gang::new(guard, options, of_file, reporter);
         Ok(gang.until_its_end(signals).await)
     })
 }
@@ -172,24 +172,13 @@ struct Gang<'a> {
     line: &'a [OsString],
     /// The options that the file had at the start.
     of_file: Vec<OsString>,
-    /// What is run.
-    plan: Plan,
     /// Connections that nobody served, when the last reload began.
     unserved: u64,
-    /// The groups' names, one a slot; none without groups.
-    groups: Vec<String>,
 }
 
 impl<'a> Gang<'a> {
-    fn new(
-        guard: Guard,
-        options: Options<'a>,
-        of_file: Vec<OsString>,
-        plan: Plan,
-        reporter: &'a Reporter,
-    ) -> Self {
+    fn new(guard: Guard, options: Options<'a>, of_file: Vec<OsString>, reporter: &'a Reporter) -> Self {
         let Options { typed, line, .. } = options;
-        let groups = plan.groups();
         let (alive, ready, portless) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         Self {
             guard,
@@ -204,9 +193,7 @@ impl<'a> Gang<'a> {
             typed,
             line,
             of_file,
-            plan,
             unserved: 0,
-            groups,
         }
     }
 
@@ -230,7 +217,8 @@ impl<'a> Gang<'a> {
     /// A worker's process, and its group's name if there are groups.
     fn known(&self, worker: WorkerId) -> (Option<i32>, Option<String>) {
         let info = self.guard.worker(worker);
-        let group = info.and_then(|info| self.groups.get(info.slot.0 as usize).cloned());
+        let group = info.and_then(|info| self.guard.settings().groups.get(info.group));
+        let group = group.map(|group| group.name.clone());
         (info.map(|info| info.pid), group)
     }
 
@@ -261,11 +249,11 @@ impl<'a> Gang<'a> {
         let all = options.as_ref().unwrap_or(self.typed);
         let options = Options { all, typed: self.typed, line: self.line };
         let plan = Plan::new(options, config.as_ref(), &here()?)?;
-        let (was, now) = (self.plan.settings(), plan.settings());
+        let now = plan.settings();
         let of_file = config.as_ref().map_or(&[][..], |config| &config.options);
         let mut changed = args::keys::changed(self.line, &self.of_file, of_file);
         changed.retain(|key| !RELOADED.contains(&key.as_str()));
-        if was.name != now.name {
+        if self.guard.settings().name != now.name {
             changed.push("the gang's name".into());
         }
         if !changed.is_empty() {
@@ -274,25 +262,18 @@ impl<'a> Gang<'a> {
                 changed.join(", ")
             )));
         }
-        let slots = now.slots();
-        self.guard.primary().setup(|settings| {
+        let (hints, graceful) = (!all.no_hints, all.graceful);
+        self.guard.reload_with(move |settings| {
             settings.workers = now.workers;
             settings.groups = now.groups;
             settings.program = now.program;
             settings.args = now.args;
             settings.env = now.env;
             settings.no_restart_codes = now.no_restart_codes;
-            settings.hints = !all.no_hints;
-            settings.graceful = all.graceful;
+            (settings.hints, settings.graceful) = (hints, graceful);
             settings.cwd = now.cwd;
             settings.agent = now.agent;
         });
-        if was.slots() != slots {
-            self.guard.scale(slots);
-        }
-        self.groups = plan.groups();
-        self.plan = plan;
-        self.guard.reload();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod cause;
 mod graceful;
 mod output;
 mod report;
+mod revision;
 mod trial;
 mod vitals;
 
@@ -25,7 +26,7 @@ use ganger_proto::{
 use crate::{
     channel::Message,
     clock,
-    cluster::{AgentInfo, Event, Letter, Notification, Primary, WorkerFault, WorkerInfo},
+    cluster::{AgentInfo, Event, Letter, Notification, Primary, Settings, WorkerFault, WorkerInfo},
 };
 
 pub use cause::{describe, unproven_in_words};
@@ -39,6 +40,7 @@ pub use output::{Output, Source};
 pub use report::DeathReport;
 
 use cause::in_proto;
+use revision::Revision;
 use vitals::{OutOfMemory, Vitals};
 
 /// The stop signal.
@@ -142,6 +144,7 @@ pub struct Guard {
     /// Whose death was the last report.
     reported: Option<Source>,
     vitals: Vitals,
+    revision: Revision,
     /// The path that new workers have to answer for.
     probe: Option<String>,
     answers: trial::Answers,
@@ -176,10 +179,16 @@ impl Guard {
             passed: 0,
             reported: None,
             vitals: Vitals::default(),
+            revision: Revision::default(),
             deaths: BTreeMap::new(),
             agent_deaths: 0,
             ended: None,
         }
+    }
+
+    /// What workers are.
+    pub fn settings(&self) -> &Settings {
+        self.primary.settings()
     }
 
     /// The cluster, to look at or to send messages with.
@@ -324,6 +333,7 @@ impl Guard {
                 Action::CloseSockets => self.primary.close_sockets(),
                 Action::ReplacementsDue(due) => self.primary.set_replacements_due(due),
                 Action::Notice(notice) => {
+                    self.revise(&notice);
                     let death = self.death(&notice).map(Box::new);
                     self.reports.push_back(Report::Notice { notice, death });
                 }

@@ -139,3 +139,24 @@ fn a_reload_takes_what_it_can_and_names_the_rest() {
     gang.says("reloaded 1 worker in ");
     gang.stop();
 }
+
+#[test]
+fn a_reload_that_fails_leaves_the_file_as_it_was_for_whoever_is_started_later() {
+    let file = |program: &str, workers| format!("program = '{program}'\nworkers = {workers}");
+    let setup =
+        Setup::new("24").file("ganger.toml", &file("good.js", 2)).file("bad.js", "throw new Error('bad')");
+    let mut gang = setup.file("good.js", SAYS).start("run");
+    let pids = gang.ready();
+    for (round, workers) in [3, 2].into_iter().enumerate() {
+        std::fs::write(gang.path().join("ganger.toml"), file("bad.js", workers)).unwrap();
+        gang.signal(Signal::HUP);
+        gang.lines().wait_for(false, round + 1, |line| line.starts_with("ganger: reload failed after "));
+    }
+    let pid = rustix::process::Pid::from_raw(pids[0]).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    gang.lines().wait_for(true, 3, |line| line.contains("/good.js") || line.contains("[\""));
+    std::fs::write(gang.path().join("ganger.toml"), file("good.js", 2)).unwrap();
+    gang.signal(Signal::HUP);
+    gang.says("reloaded 2 workers in ");
+    gang.stop();
+}
