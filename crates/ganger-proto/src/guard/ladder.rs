@@ -79,14 +79,16 @@ impl Ladder {
     /// it closes what is idle. A program without a channel is signalled at once. Of all `moment`s for the signal to those who take
     /// no hints 0 is the first, 1 the last.
     pub(super) fn dismiss(now: Time, timeout: Duration, hears: Hears, moment: f64) -> Self {
+        let (ask, last) = (AFTER_HINT.min(timeout / 2), timeout * 5 / 6);
+        // Asked, it has a while for what is short.
+        let first = (timeout / 2).max(ask + timeout / 4);
         let signal = match (hears.channel, hears.hint) {
             (false, _) => Duration::ZERO,
-            (true, true) => timeout * 5 / 6,
-            (true, false) => timeout / 2 + (timeout / 3).mul_f64(moment),
+            (true, true) => last,
+            (true, false) => first + (last - first).mul_f64(moment),
         };
-        let ask = hears.channel.then_some(AFTER_HINT.min(timeout / 2));
         let shed = (hears.channel && hears.hint).then_some((now + timeout / 2, timeout / 4));
-        Self { shed, ..Self::new(now, true, ask, signal, timeout, hears) }
+        Self { shed, ..Self::new(now, true, hears.channel.then_some(ask), signal, timeout, hears) }
     }
 
     /// A worker that is ill finishes what it has; its channel may be closed already.

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// The client's end.
     pub(super) local: SocketAddr,
-    /// When it was established.
+    /// When it was asked for.
     pub(super) since: Instant,
     /// Whether something was answered on it before.
     pub(super) reused: bool,
@@ -53,6 +53,7 @@ pub(super) enum After {
 impl Connection {
     /// Connects from an address of the client's own, so that it can be told from the others and ports do not run out.
     pub(super) fn open(client: u8, port: u16) -> io::Result<Self> {
+        let since = Instant::now();
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
@@ -60,7 +61,7 @@ impl Connection {
         bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, client), 0))?;
         connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
         let stream = TcpStream::from(socket);
-        Ok(Self { local: stream.local_addr()?, stream, since: Instant::now(), reused: false })
+        Ok(Self { local: stream.local_addr()?, stream, since, reused: false })
     }
 
     /// One request, and the whole of its answer.

@@ -44,6 +44,32 @@ fn who_is_done_has_none_to_end() {
 }
 
 #[test]
+fn also_in_a_short_drain_what_is_short_may_be_finished_by_whoever_takes_none() {
+    for timeout in [ms(500), ms(1000), ms(2000), ms(3000)] {
+        let config = Config {
+            workers: 8,
+            batch: 8,
+            max_draining: Some(8),
+            drain_timeout: timeout,
+            ..Config::default()
+        };
+        let mut gang = Gang::new(config);
+        (1..=8).for_each(|id| gang.listens(id));
+        gang.hear(Input::Reload);
+        (9..=16).for_each(|id| gang.listens(id));
+        gang.pass(Duration::from_secs(1).min(timeout / 2));
+        let asked = |action: &Action| matches!(action, Action::Retire(_));
+        assert_eq!(gang.done.iter().filter(|action| asked(action)).count(), 8, "{timeout:?}");
+        gang.clear();
+        gang.pass(timeout / 4 - ms(1));
+        assert_eq!(gang.done, [], "{timeout:?}");
+        gang.pass(timeout / 4);
+        assert_eq!(gang.done.len(), 8, "{timeout:?}");
+        assert!(gang.done.iter().all(|action| matches!(action, Action::Terminate(_))), "{:?}", gang.done);
+    }
+}
+
+#[test]
 fn whoever_takes_none_is_signalled_at_a_moment_of_its_own() {
     let config = Config { workers: 8, batch: 8, max_draining: Some(8), ..Config::default() };
     let mut gang = Gang::new(config);
