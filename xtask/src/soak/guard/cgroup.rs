@@ -42,6 +42,8 @@ impl Cgroup {
             fs::write(root.join("cgroup.subtree_control"), "+memory").context("no cgroups to write to")?;
             (root.join(name), "memory.max")
         };
+        // One that a run left behind which was ended early; there are processes in it if that cannot be removed.
+        let _ = fs::remove_dir(&path);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let group = Self(path);
         fs::write(group.0.join(file), LIMIT.to_string()).context("cannot limit a cgroup's memory")?;
