@@ -112,7 +112,7 @@ impl Trial {
     pub(super) fn options(self, program: Program) -> &'static [&'static str] {
         match self {
             // A client that is never told to go stays until the end of the drain.
-            Self::NoHints => &["--no-hints", "--drain-timeout", "2s"],
+            Self::NoHints => &["--no-hints", "--drain-timeout", "3s"],
             Self::Fail if program == Program::Node => &["--graceful"],
             Self::Hang => &["--watchdog", "2s"],
             _ => &[],
