@@ -429,7 +429,7 @@ impl Guard {
         let Some(ward) = self.agent_ward() else { return };
         let ask = ward.obeys && ward.leaving.is_none();
         let hears = Hears { channel: ward.obeys, hint: false, signal: true };
-        ward.leaving = Some(Ladder::stop(now, timeout, hears));
+        ward.leaving = Some(Ladder::stop(now, timeout, hears, false));
         if ask {
             self.act_on_agent(AgentAction::Ask);
         }

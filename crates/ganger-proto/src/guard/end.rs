@@ -1,9 +1,6 @@
 //! The end of the gang, and of a worker that is not wanted.
 
-use super::{
-    Action, AgentAction, Cause, Guard, Notice, Phase, Verdict, agent,
-    ladder::{Hears, Ladder},
-};
+use super::{Action, AgentAction, Cause, Guard, Notice, Phase, Verdict, agent, ladder::Ladder};
 use crate::{Time, WorkerId};
 
 impl Guard {
@@ -18,13 +15,12 @@ impl Guard {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         // One that is dismissed may be still to be asked.
         let asked = ward.leaving.as_ref().is_some_and(|ladder| !ladder.is_hinted());
-        let hint = ward.takes_hints && !asked;
-        if ward.leaving.is_none() && hint {
+        if ward.leaving.is_none() && ward.takes_hints {
             self.actions.push_back(Action::Hint(worker));
-        } else if !asked && !hint {
+        } else if !asked && !ward.takes_hints {
             self.actions.push_back(Action::Retire(worker));
         }
-        let mut ladder = Ladder::stop(now, self.config.stop_timeout, Hears { hint, ..ward.hears() });
+        let mut ladder = Ladder::stop(now, self.config.stop_timeout, ward.hears(), asked);
         if ward.leaving.as_ref().is_some_and(Ladder::is_asked) && !ward.channel_open {
             ladder.channel_closed(now);
         }

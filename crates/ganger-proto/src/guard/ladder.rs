@@ -6,7 +6,7 @@
 //! 5/6 of a drain. At the end it is killed with its group.
 //!
 //! Connections that last (WebSocket, events) are not all ended in one moment, since their clients come back at once. Who takes
-//! hints is told at half of a drain to end them one after another, over a quarter of it. Whoever does not
+//! hints is told at half of a drain to end them one after another, over a quarter of it; in a stop so is who does not listen to the signal. Whoever does not
 //! take any gets the signal at a moment of its own between half and 5/6 of the drain.
 //!
 //! The signal before the end is for those who listen to it: it says that now is the time to close what is left. A program that is
@@ -67,11 +67,15 @@ pub(super) enum Rung {
 }
 
 impl Ladder {
-    /// A stop: `timeout` until the kill. A program without a channel is signalled at once.
-    pub(super) fn stop(now: Time, timeout: Duration, hears: Hears) -> Self {
+    /// A stop: `timeout` until the kill. A program without a channel is signalled at once; one that `was_asked` before is not asked
+    /// again.
+    pub(super) fn stop(now: Time, timeout: Duration, hears: Hears, was_asked: bool) -> Self {
         let signal = if hears.channel { STOP_SIGNAL.min(timeout * 5 / 6) } else { Duration::ZERO };
-        let ask = hears.hint.then_some(AFTER_HINT.min(timeout / 5));
-        Self::new(now, true, ask, signal, timeout, hears)
+        let ask = (hears.hint && !was_asked).then_some(AFTER_HINT.min(timeout / 5));
+        // To whoever listens the signal says what is to be done, in good time.
+        let shed = hears.channel && hears.hint && !hears.signal;
+        let shed = shed.then_some((now + timeout / 2, timeout / 4));
+        Self { shed, ..Self::new(now, true, ask, signal, timeout, hears) }
     }
 
     /// A worker that is good and not wanted any more: `timeout` until the kill. Out of dispatch, it has a second in which those
