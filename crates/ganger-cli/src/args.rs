@@ -111,7 +111,7 @@ pub(crate) struct Run {
     pub(crate) max_draining: Option<u32>,
 
     /// A worker that answers nothing for so long is killed and replaced [default: off, told after 10s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
     pub(crate) watchdog: Option<Duration>,
 
     /// A worker that uses more memory is replaced, the new one first (512M, 1G) [default: off]
@@ -119,7 +119,7 @@ pub(crate) struct Run {
     pub(crate) max_memory: Option<u64>,
 
     /// So long a worker serves before it is replaced, ± 10 %, one at a time [default: off]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
     pub(crate) max_lifetime: Option<Duration>,
 
     /// Whether a worker that has ended is started again: always, on-failure (unless it ended with code 0) or no. When
@@ -323,6 +323,11 @@ fn variable(typed: OsString) -> Result<(OsString, OsString), String> {
         None | Some(0) => Err("not of the form K=V".into()),
         Some(at) => Ok((OsStr::from_bytes(&bytes[..at]).into(), OsStr::from_bytes(&bytes[at + 1..]).into())),
     }
+}
+
+/// A duration that is one.
+fn some_time(typed: &str) -> Result<Duration, String> {
+    duration(typed).and_then(|time| if time.is_zero() { Err("more than 0".into()) } else { Ok(time) })
 }
 
 fn duration(typed: &str) -> Result<Duration, String> {

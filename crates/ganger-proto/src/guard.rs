@@ -128,6 +128,7 @@ struct Obituary {
 impl Guard {
     /// A guard whose slots are still empty; its first actions fill them, or start the agent.
     pub fn new(now: Time, config: Config) -> Self {
+        let config = config.bounded();
         let mut guard = Self {
             phase: Phase::First,
             generation: Generation(0),

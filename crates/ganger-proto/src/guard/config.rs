@@ -81,7 +81,29 @@ impl Default for Config {
     }
 }
 
+/// No time is longer than this (about 30 years), so that sums of them are times as well.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
 impl Config {
+    /// The same with times that can be reckoned with.
+    pub(super) fn bounded(mut self) -> Self {
+        for time in
+            [&mut self.start_timeout, &mut self.stop_timeout, &mut self.drain_delay, &mut self.drain_timeout]
+        {
+            *time = (*time).min(LONGEST);
+        }
+        for time in [&mut self.watchdog, &mut self.max_lifetime] {
+            *time = time.filter(|time| !time.is_zero()).map(|time| time.min(LONGEST));
+        }
+        if let Readiness::After(age) = &mut self.ready {
+            *age = (*age).min(LONGEST);
+        }
+        if let Some(limit) = &mut self.restart_limit {
+            limit.within = limit.within.min(LONGEST);
+        }
+        self
+    }
+
     /// How long a worker may take to get ready.
     pub(super) fn patience(&self) -> Duration {
         match self.ready {

@@ -71,3 +71,40 @@ fn who_is_ill_finishes_also_when_the_gang_ends() {
     gang.pass(ms(1));
     assert!(gang.done.contains(&Action::Kill(WorkerId(1))));
 }
+
+#[test]
+fn connections_that_last_end_in_a_stop_before_the_kill() {
+    let mut gang = deaf_and_hearing();
+    [1, 2].into_iter().for_each(|id| gang.hear(Input::TakesHints(WorkerId(id))));
+    gang.hear(Input::Stop);
+    gang.pass(ms(12_499));
+    gang.clear();
+    gang.pass(ms(1));
+    // The other has been signalled.
+    assert_eq!(gang.done, [Action::Shed(WorkerId(1), Duration::from_millis(6250))]);
+    gang.hear(Input::Disconnected(WorkerId(1)));
+    gang.pass(Duration::from_secs(1));
+    assert!(terminated(&gang, 1));
+}
+
+#[test]
+fn times_without_end_are_reckoned_with() {
+    let longest = Duration::MAX;
+    let mut gang = Gang::new(Config {
+        start_timeout: longest,
+        ready: Readiness::After(longest),
+        stop_timeout: longest,
+        drain_timeout: longest,
+        drain_delay: longest,
+        watchdog: Some(longest),
+        max_lifetime: Some(longest),
+        restart_limit: Some(Limit { count: 1, within: longest }),
+        ..Config::default()
+    });
+    gang.listens(1);
+    gang.pass(Duration::from_secs(1_000_000_000));
+    assert_eq!(gang.guard.ready(), 1);
+    [Input::Reload, Input::Leaving(WorkerId(1)), Input::Stop, Input::Stop]
+        .into_iter()
+        .for_each(|input| gang.hear(input));
+}
