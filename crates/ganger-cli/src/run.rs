@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use ganger::cluster::{self, Policy, Primary};
+use ganger::cluster::{self, Group, Policy, Primary};
 use ganger::guard::{self, AgentNotice, DeathReport, Guard, Notice, Output, Report, Then, Unfit, Verdict};
 use ganger::process::Stdio;
 use ganger::{AgentId, WorkerId};
@@ -145,6 +145,16 @@ fn inherited_policy(reporter: &Reporter) -> Policy {
     })
 }
 
+/// Whether each slot has the group that it had: only of the last one may there be more or fewer. A worker has to listen where its
+/// predecessor does, which another group's never would.
+fn is_continued(was: &[Group], now: &[Group]) -> bool {
+    let last = was.len().saturating_sub(1);
+    let is_same = |(at, (was, now)): (usize, (&Group, &Group))| {
+        was.name == now.name && (was.workers == now.workers || at == last)
+    };
+    was.len() == now.len() && was.iter().zip(now).enumerate().all(is_same)
+}
+
 fn seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) ^ now.as_secs() << 32 ^ u64::from(std::process::id())
@@ -253,8 +263,17 @@ impl<'a> Gang<'a> {
         let of_file = config.as_ref().map_or(&[][..], |config| &config.options);
         let mut changed = args::keys::changed(self.line, &self.of_file, of_file);
         changed.retain(|key| !RELOADED.contains(&key.as_str()));
-        if self.guard.settings().name != now.name {
-            changed.push("the gang's name".into());
+        let was = self.guard.settings();
+        let keeps_agent = was.agent.is_some() != now.agent.is_some();
+        let keeps_groups = !is_continued(&was.groups, &now.groups);
+        for (differs, what) in [
+            (was.name != now.name, "the gang's name"),
+            (keeps_agent, "agent (that there is one)"),
+            (keeps_groups, "[[worker]] (which groups there are, and their counts but the last one's)"),
+        ] {
+            if differs {
+                changed.push(what.into());
+            }
         }
         if !changed.is_empty() {
             self.reporter.report(&Event::Warning(format!(
@@ -264,15 +283,20 @@ impl<'a> Gang<'a> {
         }
         let (hints, graceful) = (!all.no_hints, all.graceful);
         self.guard.reload_with(move |settings| {
-            settings.workers = now.workers;
-            settings.groups = now.groups;
-            settings.program = now.program;
-            settings.args = now.args;
+            if !keeps_groups {
+                settings.workers = now.workers;
+                settings.groups = now.groups;
+                settings.program = now.program;
+                settings.channel = now.channel;
+                settings.args = now.args;
+                settings.no_restart_codes = now.no_restart_codes;
+            }
             settings.env = now.env;
-            settings.no_restart_codes = now.no_restart_codes;
             (settings.hints, settings.graceful) = (hints, graceful);
             settings.cwd = now.cwd;
-            settings.agent = now.agent;
+            if !keeps_agent {
+                settings.agent = now.agent;
+            }
         });
         Ok(())
     }

@@ -160,3 +160,42 @@ fn a_reload_that_fails_leaves_the_file_as_it_was_for_whoever_is_started_later() 
     gang.says("reloaded 2 workers in ");
     gang.stop();
 }
+
+#[test]
+fn a_slot_keeps_its_group_and_a_gang_its_agent() {
+    let file = |agent: &str, first: u32, last: u32| {
+        let group =
+            |name: &str, count| format!("[[worker]]\nname = '{name}'\nprogram = 'app.js'\ncount = {count}\n");
+        format!("{agent}\n{}{}", group("a", first), group("b", last))
+    };
+    let setup = Setup::new("24").file("ganger.toml", &file("", 1, 1)).file("app.js", SAYS);
+    let mut gang = setup.start("run --max-draining 4");
+    gang.ready();
+    let reload = |agent, first, last| {
+        std::fs::write(gang.path().join("ganger.toml"), file(agent, first, last)).unwrap();
+        gang.signal(Signal::HUP);
+    };
+    reload("", 1, 2);
+    gang.says("from 2 workers to 3");
+    gang.says("reloaded 2 workers in ");
+    reload("agent = 'app.js'", 2, 2);
+    gang.says(
+        "a restart is needed for what has changed of agent (that there is one), [[worker]] (which groups there are, and \
+         their counts but the last one's): until then it is as it was",
+    );
+    gang.says("reloaded 3 workers in ");
+    gang.stop();
+}
+
+#[test]
+fn another_program_in_a_reload_has_a_channel_or_none_as_it_takes_one() {
+    let setup = Setup::new("24").file("ganger.toml", "program = 'app.js'\nworkers = 1").file("app.js", SAYS);
+    let mut gang = setup.start("run --stop-timeout 1s");
+    gang.ready();
+    let shell =
+        "program = '/bin/sh'\nargs = ['-c', 'echo channel ${NODE_CHANNEL_FD:-none}; exec sleep 1000']";
+    std::fs::write(gang.path().join("ganger.toml"), format!("{shell}\nworkers = 1")).unwrap();
+    gang.signal(Signal::HUP);
+    gang.prints("channel none");
+    gang.stop();
+}
