@@ -7,6 +7,8 @@ use std::fs;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+pub(crate) use guard::ten_rounds;
+
 use crate::workspace::{cargo, root, run, step, target};
 
 /// Steps of each of the two simulations, of the cluster and of the gang; the test command does a million in all.

@@ -19,8 +19,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::fetch;
 use crate::workspace::{self, Failed};
+use crate::{fetch, soak};
 
 /// What examples and tests need beside the defaults.
 const FEATURES: [&str; 2] = ["--features", "ganger/axum"];
@@ -64,6 +64,10 @@ pub fn test(tier: Tier, args: &[OsString]) -> Result<()> {
             command.args(["--features", "system-tests", "--test", "system", "--no-fail-fast"]);
             run_tests(&mut command, &matrix, &mut count)
         });
+    }
+
+    if args.is_empty() && result.is_ok() {
+        result = workspace::step("gangs under load, ten rounds", soak::ten_rounds);
     }
 
     let seen = Matrix::read(&matrix)?;

@@ -63,12 +63,30 @@ pub struct Options {
     add: bool,
 }
 
+/// Ten rounds of what happens to workers, with two policies, for the test command, which has built and fetched what it takes.
+pub(crate) fn ten_rounds() -> Result<()> {
+    use Trial::{Broken, Fail, FailBare, Hang, Kill, Leak, Scale};
+    let options = Options {
+        only: vec![Scale, Kill, Fail, FailBare, Broken, Hang, Leak],
+        policies: ["rr", "reuseport"].map(str::to_owned).to_vec(),
+        rounds: Some(10),
+        side_by_side: Some(6),
+        ..Options::default()
+    };
+    let cells = options.cells();
+    judge(&options, &cells)
+}
+
 /// Plays all cells, prints the table, and fails if a promise was broken.
 pub(super) fn guard(options: &Options) -> Result<()> {
     let cells = options.cells();
     prepare(&cells)?;
+    judge(options, &cells)
+}
+
+fn judge(options: &Options, cells: &[Cell]) -> Result<()> {
     let table = Mutex::new(if options.add { Table::load()? } else { Table::default() });
-    play(options, &cells, &table)?;
+    play(options, cells, &table)?;
     let table = table.into_inner().expect("no player panics");
     println!("\n{table}");
     let broken: Vec<&Outcome> = table.broken().filter(|outcome| cells.contains(&outcome.cell)).collect();
@@ -126,9 +144,8 @@ fn is_chosen<T: PartialEq>(chosen: &[T], one: &T) -> bool {
 
 /// Builds and downloads what the cells need.
 fn prepare(cells: &[Cell]) -> Result<()> {
-    let build =
-        |args: &[&str]| workspace::run(workspace::cargo(["build", "--quiet", "--release"]).args(args));
-    build(&["-p", "ganger-cli"])?;
+    let build = |args: &[&str]| workspace::run(workspace::cargo(["build", "--quiet"]).args(args));
+    build(&["--release", "-p", "ganger-cli"])?;
     if cells.iter().any(|cell| cell.program == Program::Rust) {
         build(&["-p", "ganger", "--example", "soak_worker"])?;
     }

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use super::harness::client::{Connection, get};
-use super::harness::{Gang, Setup, load, on_every_node, rust_example};
+use super::harness::{Gang, Setup, load, on_every_node};
 
 /// Each answer names the program's version and the process.
 const APP: &str = "
@@ -22,27 +22,6 @@ fn under_load(gang: &mut Gang, act: impl FnOnce(&mut Gang)) {
 fn reload(gang: &mut Gang, times: usize) {
     gang.signal(Signal::HUP);
     gang.lines().wait_for(false, times, |line| line.starts_with("ganger: reloaded 2 workers in "));
-}
-
-#[test]
-fn no_client_notices_a_reload() {
-    on_every_node("reload under load", |major| {
-        let mut gang = Setup::new(major).file("app.js", APP).start("run -n 2 --max-draining 4 app.js");
-        gang.ready();
-        under_load(&mut gang, |gang| (1..=3).for_each(|times| reload(gang, times)));
-        gang.stop();
-    });
-}
-
-#[test]
-fn no_client_of_a_rust_program_notices_a_reload() {
-    for schedule in ["rr", "least-conn", "shared"] {
-        let words = format!("run -n 2 --max-draining 4 --schedule {schedule} {}", rust_example("hello"));
-        let mut gang = Setup::without_node().start(&words);
-        gang.ready();
-        under_load(&mut gang, |gang| (1..=5).for_each(|times| reload(gang, times)));
-        gang.stop();
-    }
 }
 
 #[test]
@@ -101,24 +80,6 @@ fn a_port_that_is_missing_is_named() {
     let said = gang.lines().to_string();
     assert!(said.contains(" did not open :") && said.contains(", which worker 1 had; "), "{said}");
     gang.stop();
-}
-
-#[test]
-fn no_client_notices_that_there_are_more_or_fewer() {
-    on_every_node("scale under load", |major| {
-        let mut gang = Setup::new(major).file("app.js", APP).start("run -n 2 app.js");
-        gang.ready();
-        under_load(&mut gang, |gang| {
-            for round in 1..=3 {
-                gang.signal(Signal::TTIN);
-                gang.lines().wait_for(false, round, |line| line.starts_with("ganger: from 2 workers to 3"));
-                gang.lines().wait_for(false, round, |line| line.contains(") is ready after "));
-                gang.signal(Signal::TTOU);
-                gang.lines().wait_for(false, round, |line| line.starts_with("ganger: from 3 workers to 2"));
-            }
-        });
-        gang.stop();
-    });
 }
 
 /// A file that cannot be read any more changes nothing.

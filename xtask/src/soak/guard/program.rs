@@ -36,7 +36,7 @@ impl Program {
     pub(super) fn mend_in(self, directory: &Path) -> Result<()> {
         self.replace(directory, |place| match self {
             Self::Node => fs::copy(workspace::root().join("xtask/soak/worker.js"), place).map(drop),
-            Self::Rust => symlink(workspace::target().join("release/examples/soak_worker"), place),
+            Self::Rust => symlink(workspace::target().join("debug/examples/soak_worker"), place),
         })
     }
 
