@@ -279,6 +279,8 @@ impl Stage<'_> {
             }
             self.gang.pass(LOOK)?;
         }
+        // The last of them may still be about to die, or to be told of.
+        self.gang.pass(TOLD_WITHIN)?;
         self.gang.settle(self.trial.workers())?;
         self.losses.extend(self.gang.deaths.iter().map(loss_of));
         ensure!(!self.gang.deaths.is_empty(), "nobody died of a failure");
