@@ -412,7 +412,10 @@ impl Guard {
             Event::Notified { worker, notification } => {
                 return self.handle_notification(worker, notification);
             }
-            Event::Probed { worker, .. } => Input::Answered(worker.id),
+            Event::Probed { worker, lag } => {
+                self.vitals.answered(Source::Worker(worker.id, worker.slot), lag);
+                Input::Answered(worker.id)
+            }
             Event::Listening { worker, address } => {
                 let address = address.to_string();
                 if self.listening.len() == LISTENING {

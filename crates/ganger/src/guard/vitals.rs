@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ganger_proto::{Time, WorkerId, cluster::Held};
 
-use super::Source;
+use super::{Guard, Source};
 use crate::{
     clock,
     process::Exit,
@@ -40,6 +40,8 @@ struct Vital {
     memory: Vec<u64>,
     /// What it said last of what it does.
     status: Option<String>,
+    /// How long its last answer took.
+    lag: Option<Duration>,
     evidence: Option<Evidence>,
 }
 
@@ -61,6 +63,17 @@ pub(super) struct OutOfMemory {
     pub(super) limit: Option<u64>,
 }
 
+impl Guard {
+    /// How long a worker took for its last answer to the question whether it is there: the delay of its event loop. Of a worker that
+    /// is neither Node nor of this library it is the age that the oldest connection had for which it owed an answer. It is asked
+    /// each 5 s, or twice in the [watchdog](super::Config::watchdog)'s time if that is more often. None before the first
+    /// answer, for one that is not asked (it says by itself that it is there, or is being debugged), and when it is dead.
+    pub fn lag(&self, worker: WorkerId) -> Option<Duration> {
+        let slot = self.workers.get(&worker)?.slot;
+        self.vitals.living.get(&Source::Worker(worker, slot))?.lag
+    }
+}
+
 impl Vitals {
     /// When [`look`](Self::look) wants to be called.
     pub(super) fn next(&self) -> Option<Time> {
@@ -69,8 +82,7 @@ impl Vitals {
 
     /// A process was started.
     pub(super) fn started(&mut self, source: Source, pid: i32) {
-        let vital = Vital { pid, group: group_of(pid), memory: Vec::new(), status: None, evidence: None };
-        self.living.insert(source, vital);
+        self.living.insert(source, Vital::new(pid, group_of(pid)));
         self.next.get_or_insert(clock::now() + EVERY);
     }
 
@@ -102,6 +114,13 @@ impl Vitals {
         }
     }
 
+    /// A process has answered the question whether it is there.
+    pub(super) fn answered(&mut self, source: Source, lag: Duration) {
+        if let Some(vital) = self.living.get_mut(&source) {
+            vital.lag = Some(lag);
+        }
+    }
+
     /// A process is about to be killed, by us.
     pub(super) fn killing(&mut self, source: Source) {
         if let Some(vital) = self.living.get_mut(&source) {
@@ -111,7 +130,7 @@ impl Vitals {
 
     /// A process has ended. Whether the kernel has killed somebody for memory where it was, and it may have been this one.
     pub(super) fn ended(&mut self, source: Source, exit: Exit, held: Held) -> Option<OutOfMemory> {
-        let Vital { pid, group, memory, status, evidence } = self.living.remove(&source)?;
+        let Vital { pid, group, memory, status, evidence, .. } = self.living.remove(&source)?;
         self.dead.insert(source, Remains { pid, exit, held, memory, status, evidence });
         let was_killed = match exit {
             Exit::Signal { signal, .. } => signal == KILL,
@@ -143,6 +162,10 @@ impl Vitals {
 }
 
 impl Vital {
+    fn new(pid: i32, group: Option<(MemoryGroup, u64)>) -> Self {
+        Self { pid, group, memory: Vec::new(), status: None, lag: None, evidence: None }
+    }
+
     fn look(&mut self) {
         let Some(used) = resident(self.pid).filter(|used| *used > 0) else { return };
         if self.memory.len() < REMEMBERED {
@@ -178,7 +201,7 @@ mod tests {
     #[test]
     fn memory_is_kept_for_a_minute_and_no_longer() {
         let pid = std::process::id().cast_signed();
-        let mut vital = Vital { pid, group: None, memory: Vec::new(), status: None, evidence: None };
+        let mut vital = Vital::new(pid, None);
         for _ in 0..REMEMBERED + 5 {
             vital.look();
         }
@@ -203,8 +226,7 @@ mod tests {
         let mut vitals = Vitals::default();
         let start = |vitals: &mut Vitals, id| {
             let group = Some((group.clone(), group.oom_kills().unwrap()));
-            let vital = Vital { pid: 7, group, memory: Vec::new(), status: None, evidence: None };
-            vitals.living.insert(source(id), vital);
+            vitals.living.insert(source(id), Vital::new(7, group));
         };
         let dies = |vitals: &mut Vitals, id| {
             let killed = Exit::Signal { signal: KILL, core_dumped: false };

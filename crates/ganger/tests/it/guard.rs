@@ -431,3 +431,24 @@ fn an_address_in_use_is_reported_once() {
         assert_eq!(failures, 1);
     });
 }
+
+#[test]
+fn how_long_an_event_loop_takes_to_answer_is_known() {
+    run(async {
+        let directory = Directory::new();
+        let script = "
+            process.send('ready');
+            setInterval(() => { for (const end = Date.now() + 200; Date.now() < end;); }, 210);";
+        let mut guard = guard(&directory, NODE, script, Config::default());
+        let worker = ready(&mut guard).await;
+        assert_eq!(guard.lag(worker), None, "it was not asked yet");
+        // An answer is no report: now and then it is looked whether it has come.
+        while guard.lag(worker).is_none_or(|lag| lag < Duration::from_millis(20)) {
+            let _ = tokio::time::timeout(Duration::from_millis(100), guard.next()).await;
+        }
+        assert_eq!(guard.lag(WorkerId(2)), None);
+        guard.kill();
+        while guard.next().await.is_some() {}
+        assert_eq!(guard.lag(worker), None, "it is dead");
+    });
+}
