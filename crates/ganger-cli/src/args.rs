@@ -128,7 +128,8 @@ pub(crate) struct Run {
     pub(crate) restart: Restart,
 
     /// Exit codes by which the program says that it is not to be started again, whatever --restart is: the slot stays
-    /// vacant until the next reload or change of their number (64,78) [default: none]
+    /// vacant until the next reload or change of their number (64,78). With --restart always, one that has said before
+    /// that it leaves or is ill is replaced already then, whatever it ends with [default: none]
     #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = exit_code)]
     pub(crate) no_restart_codes: Vec<u8>,
 

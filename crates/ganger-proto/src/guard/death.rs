@@ -47,8 +47,9 @@ impl Guard {
         }
     }
 
-    /// Takes the worker out of its slot while it lives: the number of workers at work stays the same. Where its end decides
-    /// whether anybody takes its place, it keeps the slot until then.
+    /// Takes the worker out of its slot while it lives: the number of workers at work stays the same. Where
+    /// [`Restart`](super::Restart) makes its end decide whether anybody takes its place, it keeps the slot until then. The exit codes
+    /// after which nobody does are not waited for: they can be a whole drain away, with a worker less for as long.
     pub(super) fn replace_ill(&mut self, now: Time, worker: WorkerId) {
         let Some(ward) = self.wards.get_mut(&worker) else { return };
         let (slot, young) = (ward.slot, ward.is_young(now));

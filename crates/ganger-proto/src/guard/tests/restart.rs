@@ -207,6 +207,16 @@ fn with_codes_one_that_lost_its_channel_is_replaced_a_second_later() {
 }
 
 #[test]
+fn who_says_that_it_leaves_is_replaced_whatever_code_may_come() {
+    let mut gang = gang_with_codes(1);
+    gang.hear(Input::Leaving(WorkerId(1)));
+    assert_eq!(gang.starts(), 1);
+    gang.exits(1, 78);
+    assert!(matches!(gang.notices.last(), Some(Notice::Died { then: Then::ReplacedBy(WorkerId(2)), .. })));
+    assert_eq!(gang.starts(), 1);
+}
+
+#[test]
 fn the_agent_goes_after_the_last_one() {
     let agent = crate::AgentId(1);
     let mut gang = Gang::new(Config { restart: Restart::No, agent: true, ..Config::default() });
