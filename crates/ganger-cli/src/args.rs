@@ -93,8 +93,9 @@ pub(crate) struct Run {
     pub(crate) start_timeout: Duration,
 
     /// A new worker is not ready before it has answered a GET of this path with 2xx, over plain HTTP/1 and on a connection of
-    /// ganger's own as if to the first address (TCP or Unix) that it opened. It is asked again each second until
-    /// --start-timeout, and gets no other connections before, unless the kernel picks (shared, reuseport) [default: off]
+    /// ganger's own as if to the first address (TCP or Unix) that it opened. It has 5 s for an answer, and
+    /// is asked again a second after one that is not good, or missing, until --start-timeout. It gets no other connections
+    /// before, unless the kernel picks (shared, reuseport) [default: off]
     #[arg(long, value_name = "PATH", value_parser = probe)]
     pub(crate) probe: Option<String>,
 

@@ -319,7 +319,7 @@ impl Guard {
                 Action::Pause(slot, paused) => self.primary.pause_slot(slot, paused),
                 Action::HoldBack(worker) => self.primary.hold_back(worker),
                 Action::Admit(worker) => self.primary.admit(worker),
-                Action::Try(worker) => self.try_out(worker),
+                Action::Try(worker, within) => self.try_out(worker, within),
                 Action::Probe(worker) => self.probe(worker),
                 // A worker that is gone needs neither.
                 Action::Terminate(worker) => drop(self.primary.kill(worker, TERM)),

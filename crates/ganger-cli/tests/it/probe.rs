@@ -148,3 +148,21 @@ fn the_first_address_is_asked() {
     gang.ready();
     gang.stop();
 }
+
+#[test]
+fn who_does_not_answer_is_asked_again() {
+    let app = "
+        let asked = 0;
+        require('http').createServer((request, response) => {
+          asked += 1;
+          if (asked > 1) return response.end();
+          request.socket.on('close', () => console.log('given up'));
+        }).listen(0);";
+    on_every_node("probe that is not answered", |major| {
+        let mut gang = Setup::new(major).file("app.js", app).start("run -n 1 --probe /health app.js");
+        gang.says(" is not ready yet: GET /health is to be answered with 2xx, and it did not answer");
+        gang.prints("given up");
+        gang.ready();
+        gang.stop();
+    });
+}

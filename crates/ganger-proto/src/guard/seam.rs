@@ -96,8 +96,9 @@ pub enum Action {
     HoldBack(WorkerId),
     /// The worker is to get connections.
     Admit(WorkerId),
-    /// Ask the worker, on a connection of its own, for the path that it has to answer for; answered by [`Input::Tried`].
-    Try(WorkerId),
+    /// Ask the worker, on a connection of its own, for the path that it has to answer for; answered by one [`Input::Tried`],
+    /// after this time at the latest with [`Answer::Unanswered`].
+    Try(WorkerId, Duration),
     /// Ask the worker whether it is there; answered by [`Input::Answered`], or not.
     Probe(WorkerId),
     /// The slot is given up, or stays vacant for now.

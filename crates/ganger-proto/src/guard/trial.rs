@@ -5,6 +5,8 @@
 //!                           ▲ │ anything else
 //!                           └─┘ a second later, until the start time-out
 //! ```
+//!
+//! Each time it is asked brings one answer, if only that there was none: the next one is never mistaken for the last.
 
 use std::{fmt, time::Duration};
 
@@ -15,6 +17,8 @@ use crate::{Time, WorkerId};
 
 /// Who has not answered well is asked again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// It has so long for each answer. That the time to start is over by then needs nobody to say.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// More headers need not be looked at to know the status.
 const HEADERS: usize = 64;
 
@@ -26,6 +30,8 @@ pub enum Answer {
     Status(u16),
     /// It closed the connection without an answer, or did not take it.
     Closed,
+    /// It did not answer in the time that it had.
+    Unanswered,
     /// It answered something that is not HTTP/1.
     Garbage,
     /// There is no address on which it is known to listen.
@@ -93,6 +99,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Status(status) => write!(f, "it answered with status {status}"),
             Self::Closed => f.write_str("it closed the connection without an answer"),
+            Self::Unanswered => f.write_str("it did not answer"),
             Self::Garbage => f.write_str("what it answered is not HTTP/1"),
             Self::Nowhere => f.write_str("it listens nowhere that is known"),
             Self::NotAsked(error) => write!(f, "it could not be asked ({error})"),
@@ -134,7 +141,7 @@ impl Guard {
         };
         if due {
             ward.trial.state = State::Asked;
-            self.actions.push_back(Action::Try(worker));
+            self.actions.push_back(Action::Try(worker, PATIENCE));
         }
     }
 

@@ -37,7 +37,8 @@ struct Counted {
 
 impl Counted {
     fn of(ward: &Ward, config: &Config) -> Self {
-        let serves = ward.ready.is_some() && ward.leaving.is_none();
+        // Who is about to end has its place taken, or has not, for what it ends with.
+        let serves = ward.is_good() && ward.cause.is_none();
         Self {
             due: ward.timeout(config),
             old_at: ward.old_at.filter(|_| serves),

@@ -6,6 +6,7 @@ mod checks;
 mod driver;
 mod happenings;
 mod kernel;
+mod limits;
 mod seats;
 mod watch;
 mod worker;

@@ -46,15 +46,15 @@ impl Answers {
 }
 
 impl Guard {
-    /// Asks the worker. A task waits for what comes of it, as long as somebody wants to know.
-    pub(super) fn try_out(&mut self, worker: WorkerId) {
+    /// Asks the worker. A task waits for so long for what comes of it, if somebody wants to know.
+    pub(super) fn try_out(&mut self, worker: WorkerId, within: Duration) {
         let (Some(path), Some(connection)) = (&self.probe, self.primary.connect_to(worker)) else {
             return self.machine.handle(clock::now(), Input::Tried(worker, Answer::Nowhere));
         };
         let (request, answers) = (request(path), self.answers.sender.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = ask(connection, request, |answer| drop(answers.send((worker, answer)))) => {}
+                () = ask(connection, request, within, |answer| drop(answers.send((worker, answer)))) => {}
                 () = answers.closed() => {}
             }
         });
@@ -70,15 +70,24 @@ fn request(path: &str) -> String {
 async fn ask(
     connection: impl Future<Output = io::Result<Connection>>,
     request: String,
+    within: Duration,
     tell: impl FnOnce(Answer),
 ) {
-    let mut connection = match connection.await {
-        Ok(connection) => connection,
+    let asked = async {
+        let mut connection = connection.await?;
+        // One that closes early may have answered all the same.
+        let _ = connection.write_all(request.as_bytes()).await;
+        Ok::<_, io::Error>((answer(&mut connection).await, connection))
+    };
+    let asked = tokio::select! {
+        asked = asked => asked,
+        () = clock::at(Some(clock::now() + within)) => return tell(Answer::Unanswered),
+    };
+    let (answer, connection) = match asked {
+        Ok(asked) => asked,
         Err(error) => return tell(Answer::NotAsked(error.to_string())),
     };
-    // One that closes early may have answered all the same.
-    let _ = connection.write_all(request.as_bytes()).await;
-    tell(answer(&mut connection).await);
+    tell(answer);
     let (mut rest, mut sink) = (connection.take(REST_BYTES), tokio::io::sink());
     tokio::select! {
         _ = tokio::io::copy(&mut rest, &mut sink) => {}

@@ -66,3 +66,27 @@ fn nobody_serves_for_ever_and_not_all_go_at_once() {
     gang.pass(Duration::from_secs(1));
     assert_eq!(gang.guard.ready(), 4);
 }
+
+/// Whether somebody follows one that is about to end is a matter of how it ends.
+#[test]
+fn who_is_about_to_end_is_not_replaced_for_its_memory() {
+    for last_sign in [Input::Disconnected(WorkerId(1)), Input::Condemned(WorkerId(1), "garbage".into())] {
+        let mut gang = Gang::new(Config {
+            workers: 2,
+            max_memory: Some(MB),
+            max_lifetime: Some(Duration::from_secs(1)),
+            restart: Restart::No,
+            ..Config::default()
+        });
+        gang.listens(1);
+        gang.clear();
+        gang.hear(Input::Memory(WorkerId(2), 2 * MB));
+        gang.hear(last_sign);
+        gang.hear(Input::Memory(WorkerId(1), 2 * MB));
+        gang.pass(ms(999));
+        assert_eq!(gang.starts(), 0, "{:?}", gang.done);
+        gang.exits(1, 1);
+        assert_eq!(gang.starts(), 0, "{:?}", gang.done);
+        assert!(matches!(gang.notices.last(), Some(Notice::Died { then: Then::StaysVacant(_), .. })));
+    }
+}

@@ -85,7 +85,7 @@ fn who_is_of_age_is_asked_for_its_path() {
     gang.listens(1);
     gang.clear();
     gang.pass(age);
-    assert_eq!(gang.done, [Action::Try(WorkerId(1))]);
+    assert_eq!(gang.done, [Action::Try(WorkerId(1), Duration::from_secs(5))]);
     gang.hear(Input::Tried(WorkerId(1), Answer::Status(200)));
     assert_eq!(ready_workers(&gang), [1]);
 }

@@ -1,5 +1,6 @@
 use super::*;
 
+const ATTEMPT: Duration = Duration::from_secs(5);
 const PATH: &str = "/healthz";
 
 /// A gang whose workers have been started and have something to answer.
@@ -29,7 +30,7 @@ impl Gang {
     }
 
     fn tries(&self, id: u32) -> usize {
-        self.done.iter().filter(|action| **action == Action::Try(WorkerId(id))).count()
+        self.done.iter().filter(|action| **action == Action::Try(WorkerId(id), ATTEMPT)).count()
     }
 }
 
@@ -41,7 +42,7 @@ fn unproven(answer: Option<Answer>) -> Unproven {
 fn who_listens_is_asked_and_ready_when_it_has_answered() {
     let mut gang = gang(1);
     gang.listens(1);
-    assert_eq!(gang.done, [Action::Try(WorkerId(1))]);
+    assert_eq!(gang.done, [Action::Try(WorkerId(1), ATTEMPT)]);
     assert_eq!(gang.guard.ready(), 0);
     gang.hear(Input::Sign(WorkerId(1), Sign::Message));
     assert_eq!(gang.tries(1), 1, "one question at a time");
@@ -166,4 +167,25 @@ fn who_leaves_meanwhile_is_not_asked_again() {
     gang.answers(1, 200);
     assert_eq!(gang.tries(1), 0);
     assert!(!gang.done.contains(&Action::Admit(WorkerId(1))));
+}
+
+#[test]
+fn who_does_not_answer_at_all_is_asked_again_as_well() {
+    let mut gang = gang(1);
+    gang.listens(1);
+    for _ in 0..3 {
+        assert_eq!(gang.tries(1), 1);
+        gang.pass(ATTEMPT);
+        assert_eq!(gang.tries(1), 1, "one question at a time");
+        gang.done.clear();
+        gang.hear(Input::Tried(WorkerId(1), Answer::Unanswered));
+        gang.pass(Duration::from_secs(1));
+    }
+    let told = gang
+        .notices
+        .iter()
+        .filter(|notice| matches!(notice, Notice::NotReadyYet { answer: Answer::Unanswered, .. }));
+    assert_eq!(told.count(), 1);
+    gang.answers(1, 200);
+    assert_eq!(gang.guard.ready(), 1);
 }

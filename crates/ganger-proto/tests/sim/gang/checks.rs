@@ -1,6 +1,7 @@
 //! What has to hold whenever one looks, and at the end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ganger_proto::{
     Slot, Time, WorkerId,
@@ -8,7 +9,10 @@ use ganger_proto::{
     guard::{Input, Verdict},
 };
 
-use super::world::{Occasion, World};
+use super::{
+    worker::Worker,
+    world::{Occasion, World},
+};
 use crate::clients::Place;
 
 /// When a gang began to end: when, how many were ready, and whether any had ever been.
@@ -72,8 +76,13 @@ impl World {
     /// Nothing is to come but questions, their answers, and what is said unasked: that goes on for ever.
     fn is_quiet(&self) -> bool {
         let wanted = self.seats.wanted();
-        let complete = self.workers.len() == wanted && self.guard.ready() == wanted;
-        complete
+        // Where nobody may grow old somebody is always about to take over, and does nothing before it has begun to run.
+        let starting = |worker: &Worker| !worker.booted && self.seats.is_heir(worker.slot, worker.id);
+        let starting_up = || self.workers.values().filter(|worker| starting(worker)).count();
+        self.guard.ready() == wanted
+            && (wanted..=wanted + 1).contains(&self.workers.len())
+            && self.workers.len() == wanted + starting_up()
+            && self.stopped.is_none()
             && self.agents.are_ready()
             && !self.guard.is_reloading()
             && self.workers.values().all(|worker| !worker.hung)
@@ -84,7 +93,9 @@ impl World {
                 Occasion::Turn(id)
                 | Occasion::Ends(id)
                 | Occasion::Served(id, _)
-                | Occasion::Opens(id, _) => !self.workers.get(id).is_some_and(|worker| worker.alive),
+                | Occasion::Opens(id, _) => {
+                    !self.workers.get(id).is_some_and(|worker| worker.alive && !starting(worker))
+                }
                 _ => false,
             })
     }
@@ -104,7 +115,8 @@ impl World {
         assert!(self.agents.are_ready(), "the agent does not come back");
         let hung = self.workers.values().find(|worker| worker.hung);
         assert!(hung.is_none(), "nobody has found that a worker hangs");
-        let snapshot = self.primary.snapshot();
+        let mut snapshot = self.primary.snapshot();
+        snapshot.workers.retain(|worker| !self.seats.is_heir(worker.slot, worker.id));
         for worker in &snapshot.workers {
             assert_eq!((worker.state, worker.draining), (WorkerState::Listening, false), "{worker:?}");
             assert_eq!(worker.under_way, 0, "connections are under way: {worker:?}");
@@ -129,7 +141,8 @@ impl World {
 
     /// Somebody ends the gang, this way or that.
     pub(crate) fn end(&mut self) {
-        self.around.calm = true;
+        // While it serves on, trouble goes on as well.
+        self.around.calm |= self.closed;
         if self.ended.is_some() {
             return;
         }
@@ -138,10 +151,23 @@ impl World {
             1 => &[Input::Stop, Input::Stop],
             _ => &[Input::Stop],
         };
+        self.stopped = Some(self.around.now);
+        if said.len() > 1 || said[0] == Input::Kill {
+            self.drain_delay = Duration::ZERO;
+        }
         for input in said {
             self.say_to_guard(input.clone());
+            assert!(!self.guard.is_ready(), "a gang that is to end wants more clients");
             self.perform();
         }
+    }
+
+    /// A gang that was ready serves on for a while when it is asked to end.
+    pub(crate) fn check_delay(&self) {
+        let Some(stopped) = self.stopped.filter(|_| self.seats.was_ready() && self.seats.ready() > 0) else {
+            return;
+        };
+        assert!(self.around.now - stopped >= self.drain_delay, "it ends too early");
     }
 
     pub(crate) fn end_began(&mut self, at: Time) {
@@ -153,7 +179,7 @@ impl World {
     pub(crate) fn check_verdict(&self, verdict: &Verdict) {
         let ending = self.ending.expect("it began to end");
         match verdict {
-            Verdict::Stopped => assert!(self.around.calm, "nobody has stopped it"),
+            Verdict::Stopped => assert!(self.stopped.is_some(), "nobody has stopped it"),
             Verdict::FirstStart => assert!(!ending.was_ready, "somebody had been ready: {ending:?}"),
             Verdict::CrashLoop { slot } => {
                 assert!(

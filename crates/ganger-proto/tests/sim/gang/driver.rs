@@ -4,7 +4,7 @@
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, WorkerId,
     cluster::{Capabilities, Effect, Event, Fate, Input, Policy, Primary},
-    guard::{self, Action, Cause, Exit, Guard, Notice, Sign, Verdict},
+    guard::{self, Action, Answer, Cause, Exit, Guard, Notice, Sign, Verdict},
     node::{Act, ClusterMessage},
 };
 
@@ -241,6 +241,7 @@ impl World {
                 }
                 self.held_back.remove(&worker);
                 self.watch.leaves(worker);
+                self.limits.is_gone(worker);
                 self.forget(worker);
                 guard::Input::Exited(worker, Exit::Code(code))
             }
@@ -254,6 +255,7 @@ impl World {
         match action {
             Action::Start(slot, generation) => self.start(slot, generation),
             Action::Hint(id) => {
+                self.limits.is_dismissed(id);
                 self.leaves(id);
                 self.around.note("withdrawn", id, 0);
                 self.primary.drain(self.around.now, id);
@@ -282,9 +284,16 @@ impl World {
                 assert!(self.held_back.remove(&id), "worker {id} is not held back");
                 self.primary.admit(self.around.now, id);
             }
-            Action::Try(id) => {
-                let status = if !self.around.calm && self.around.random.chance(300) { 503 } else { 200 };
-                self.around.within_ms(100, Occasion::Answers(id, status));
+            Action::Try(id, within) => {
+                let bad = !self.around.calm && self.around.random.chance(300);
+                let status = if bad { 503 } else { 200 };
+                let is_silent = bad && self.around.random.chance(300);
+                if is_silent || self.workers.get(&id).is_none_or(|worker| !worker.alive || worker.hung) {
+                    let late = Occasion::Answers(id, Answer::Unanswered);
+                    self.around.calendar.enter(self.around.now + within, late);
+                } else {
+                    self.around.within_ms(100, Occasion::Answers(id, Answer::Status(status)));
+                }
             }
             Action::Terminate(id) => self.with(id, Worker::terminate),
             Action::Kill(id) => {
@@ -296,7 +305,9 @@ impl World {
             }
             Action::Agent(action) => self.perform_on_agent(action),
             Action::CloseSockets => {
+                self.check_delay();
                 self.closed = true;
+                self.around.calm |= self.stopped.is_some();
                 self.agents.gang_ends();
                 self.end_began(self.around.now);
                 self.primary.close_sockets();
@@ -314,6 +325,13 @@ impl World {
             Action::Notice(Notice::Died { worker, cause: Cause::Unresponsive { after }, .. }) => {
                 self.around.note("was silent", worker, after.as_millis() as u32);
                 self.watch.died_silent(worker, after);
+            }
+            Action::Notice(Notice::Recycled { worker, slot, replaced_by, .. }) => {
+                self.around.note("recycled", worker, slot.0);
+                self.is_recycled(slot, worker, replaced_by);
+            }
+            Action::Notice(Notice::NotRecycled { worker, retry_in, .. }) => {
+                self.limits.goes_on(worker, self.around.now + retry_in);
             }
             Action::Notice(Notice::Agent(notice)) => self.agents.told(self.around.now, &notice),
             Action::Notice(Notice::Reloading { .. }) => self.agents.is_replaced(),
@@ -353,7 +371,11 @@ impl World {
             self.reloaded = Some(now);
         }
         let reloading = self.reloaded == Some(now);
-        self.seats.starts(now, slot, reloading);
+        let old = self.seats.occupant(slot).filter(|_| !reloading);
+        if let Some(old) = old {
+            self.check_recycling(slot, old);
+        }
+        self.seats.starts(now, slot, reloading || old.is_some());
         let id = self.primary.fork(slot, generation, true);
         let bad = self.around.random.chance(self.around.badness);
         if bad && self.around.random.chance(200) {

@@ -17,7 +17,7 @@ const MOST: usize = 4000;
 type Happening = (usize, fn(&mut World, WorkerId));
 
 /// A stop and a kill are at the end of each run.
-const HAPPENINGS: [Happening; 20] = [
+const HAPPENINGS: [Happening; 21] = [
     (300, |world, id| world.with(id, Worker::die)),
     (20, |world, id| world.with(id, |worker, around| worker.exit(0, around))),
     (20, |world, id| world.with(id, |worker, around| worker.exit(ENOUGH.into(), around))),
@@ -35,6 +35,7 @@ const HAPPENINGS: [Happening; 20] = [
     (120, |world, id| world.with(id, Worker::close_one)),
     // Its channel gets full.
     (40, |world, id| world.with(id, |worker, _| worker.temper.room = 1)),
+    (60, World::uses_memory),
     (20, |world, _| world.crowd_dies()),
     (20, |world, _| world.agents.dies(&mut world.around)),
     (10, |world, _| world.agents.drops_channel(&mut world.around)),

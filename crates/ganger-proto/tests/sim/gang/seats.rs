@@ -146,14 +146,14 @@ impl Seats {
         self.was_ready
     }
 
-    /// The guard wants the slot filled. A reload waits for nothing, and starts heirs.
-    pub(crate) fn starts(&mut self, now: Time, slot: Slot, reloading: bool) {
+    /// The guard wants the slot filled. Who is to take over from somebody, or is for a reload, waits for nothing.
+    pub(crate) fn starts(&mut self, now: Time, slot: Slot, unwaited: bool) {
         let seat = self.get(slot).unwrap_or_else(|| panic!("there is no slot {slot}"));
-        let free = seat.heir.is_none() && (reloading || seat.occupant.is_none());
+        let free = seat.heir.is_none() && (unwaited || seat.occupant.is_none());
         assert!(free, "slot {slot} is to have one worker more: {seat:?}");
         let over = seat.over.take();
-        assert!(over.is_none() || reloading, "slot {slot} was to stay vacant");
-        match seat.vacated.take().filter(|_| !reloading) {
+        assert!(over.is_none() || unwaited, "slot {slot} was to stay vacant");
+        match seat.vacated.take().filter(|_| !unwaited) {
             None => {}
             Some((since, Age::Young)) => {
                 assert!(now - since >= SHORTEST_PAUSE, "slot {slot} is filled at once after a young death");
@@ -162,7 +162,7 @@ impl Seats {
         }
         let others = self.dispatched.range((slot, WorkerId(0))..=(slot, WorkerId(u32::MAX)));
         let others = others.filter(|(_, until)| **until == Until::Further).count();
-        assert!(others <= usize::from(reloading), "slot {slot} has {others} workers in dispatch already");
+        assert!(others <= usize::from(unwaited), "slot {slot} has {others} workers in dispatch already");
     }
 
     /// Above the limit restarts are apart.
@@ -210,6 +210,24 @@ impl Seats {
         {
             seat.occupant = Some(heir);
         }
+    }
+
+    /// Since when this occupant is ready, if it gets whoever comes.
+    pub(crate) fn good_since(&self, slot: Slot, worker: WorkerId) -> Option<Time> {
+        let occupant = self.seats.get(slot.0 as usize)?.occupant.as_ref()?;
+        let further = self.dispatched.get(&(slot, worker)) == Some(&Until::Further);
+        let is_good = occupant.worker == worker && (further || !occupant.online);
+        occupant.ready.filter(|_| is_good)
+    }
+
+    pub(crate) fn has_heirs(&self) -> bool {
+        self.seats.iter().any(|seat| seat.heir.is_some())
+    }
+
+    /// Whether this worker is to take over in the slot.
+    pub(crate) fn is_heir(&self, slot: Slot, worker: WorkerId) -> bool {
+        let heir = self.seats.get(slot.0 as usize).and_then(|seat| seat.heir.as_ref());
+        heir.is_some_and(|heir| heir.worker == worker)
     }
 
     /// The primary gives it no connections any more.

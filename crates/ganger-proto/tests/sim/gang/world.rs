@@ -14,6 +14,7 @@ use super::{
     agent::{Agents, OfAgent},
     checks::Ending,
     kernel::Kernel,
+    limits::Limits,
     seats::Seats,
     watch::Watch,
     worker::{ENOUGH, Said, Worker},
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub(crate) seats: Seats,
     pub(crate) agents: Agents,
     pub(crate) watch: Watch,
+    pub(crate) limits: Limits,
     /// The exit codes by which the program says that it is not to be started again.
     pub(crate) no_restart_codes: Vec<u8>,
     /// Who is not to get connections yet.
@@ -51,6 +53,9 @@ pub(crate) struct World {
     pub(crate) paused: BTreeSet<Slot>,
     /// When a reload last had a worker started.
     pub(crate) reloaded: Option<Time>,
+    /// When somebody asked for the end, and how long the gang is to serve on after that.
+    pub(crate) stopped: Option<Time>,
+    pub(crate) drain_delay: Duration,
     /// Whether the guard has closed the sockets.
     pub(crate) closed: bool,
     pub(crate) ending: Option<Ending>,
@@ -108,8 +113,8 @@ pub(crate) enum Occasion {
     Heard(WorkerId, Said),
     /// A worker's channel is read to its end.
     Eof(WorkerId),
-    /// A worker answers what it has to answer before it is ready, with this status.
-    Answers(WorkerId, u16),
+    /// A worker answers what it has to answer before it is ready.
+    Answers(WorkerId, Answer),
     /// A worker's process ends.
     Ends(WorkerId),
     /// A worker's process is reaped.
@@ -174,6 +179,8 @@ impl World {
         config.start_timeout = seconds(&mut random, &[5, 30]);
         config.stop_timeout = seconds(&mut random, &[3, 25]);
         config.drain_timeout = seconds(&mut random, &[5, 60]);
+        config.drain_delay = seconds(&mut random, &[0, 0, 1, 10]);
+        let (limits, drain_delay) = (Limits::draw(&mut random, &mut config), config.drain_delay);
         config.restart_limit = match random.below(4) {
             0 => None,
             1 => Some(Limit { count: 3, within: Duration::from_secs(10) }),
@@ -225,6 +232,7 @@ impl World {
             seats,
             agents,
             watch,
+            limits,
             no_restart_codes,
             held_back: BTreeSet::new(),
             told: VecDeque::new(),
@@ -233,6 +241,8 @@ impl World {
             replacements_due: false,
             paused: BTreeSet::new(),
             reloaded: None,
+            stopped: None,
+            drain_delay,
             closed: false,
             ending: None,
             ended: None,
@@ -300,11 +310,7 @@ impl World {
             Occasion::Turn(id) => self.with(id, Worker::turn),
             Occasion::Served(id, number) => self.with(id, |worker, around| worker.served(number, around)),
             Occasion::Opens(id, at) => self.with(id, |worker, around| worker.ask(at, around)),
-            Occasion::Answers(id, status) => {
-                if self.workers.get(&id).is_some_and(|worker| worker.alive && !worker.hung) {
-                    self.say_to_guard(guard::Input::Tried(id, Answer::Status(status)));
-                }
-            }
+            Occasion::Answers(id, answer) => self.say_to_guard(guard::Input::Tried(id, answer)),
             Occasion::Ends(id) => self.with(id, Worker::die),
             Occasion::Heard(id, said) => self.heard(id, said),
             Occasion::Eof(id) => self.channel_ended(id),
