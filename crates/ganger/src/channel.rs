@@ -7,6 +7,7 @@ mod lent;
 mod link;
 mod message;
 mod pace;
+mod patience;
 mod unread;
 
 use std::{
@@ -16,11 +17,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::Poll,
-    time::Instant,
 };
 
 use ganger_proto::{
-    Payload, Serialization, Value,
+    Payload, Serialization, Time, Value,
     node::{HandleKind, LentMessage},
     session::Event,
 };
@@ -30,7 +30,7 @@ use tokio::{
     runtime,
 };
 
-use crate::{handle::Handle, sys::watch::watch};
+use crate::{clock, handle::Handle, sys::watch::watch};
 
 pub use ganger_proto::session::{Fault, Limits, ParseError, SendErrorReason, WriteError};
 pub use lane::{DESCRIPTORS, Lane};
@@ -45,6 +45,7 @@ use unread::Backlog;
 pub(crate) use lane::{LaneLink, Moved};
 pub(crate) use link::{Flushed, Link, READ_SIZE, attachment};
 pub(crate) use pace::Pace;
+pub(crate) use patience::Patience;
 
 /// One end of a channel, for anybody who has a parent or a child that speaks Node's wire.
 ///
@@ -58,6 +59,7 @@ pub struct Channel {
     shared: Arc<Shared>,
     buffer: Box<[u8]>,
     pace: Pace,
+    patience: Patience,
     lane: Option<Lane>,
 }
 
@@ -93,7 +95,7 @@ struct State {
 struct Wait {
     flushed: Flushed,
     /// Since when, where nothing was written since the last read.
-    unanswered: Option<Instant>,
+    unanswered: Option<Time>,
 }
 
 impl Channel {
@@ -134,7 +136,8 @@ impl Channel {
             };
             Shared { serialization, state: Mutex::new(state), watched: OnceLock::new() }
         });
-        Ok(Self { shared, buffer: Box::default(), pace: Pace::default(), lane: None })
+        let (pace, patience) = (Pace::default(), Patience::default());
+        Ok(Self { shared, buffer: Box::default(), pace, patience, lane: None })
     }
 
     pub(crate) fn with_lane(mut self, lane: Option<OwnedFd>) -> Self {
@@ -287,9 +290,14 @@ impl Channel {
         if self.buffer.is_empty() {
             self.buffer = vec![0; READ_SIZE].into();
         }
-        if self.pace.is_flood(wait.unanswered.map(|since| since.elapsed())) {
-            // Woken for each message, we would keep the peer from writing them, where it has the same CPU.
-            std::thread::yield_now();
+        if self.pace.is_flood(wait.unanswered.map(|since| clock::now() - since)) {
+            let now = clock::now();
+            if self.patience.allows(now) {
+                // Woken for each message, we would keep the peer from writing them, where it has the same CPU.
+                std::thread::yield_now();
+                // The socket is full long before the peer's turn is over: how much there is says nothing.
+                self.patience.handle_return(now, clock::now(), 0);
+            }
         }
         let mut state = self.shared.state();
         // Once: behind a handle there is mostly no more before it is answered.
@@ -383,7 +391,7 @@ impl State {
     }
 
     fn wait(&self, flushed: Flushed) -> Wait {
-        Wait { flushed, unanswered: self.unanswered.then(Instant::now) }
+        Wait { flushed, unanswered: self.unanswered.then(clock::now) }
     }
 
     /// Whether nothing more will be heard.

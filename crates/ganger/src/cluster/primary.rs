@@ -24,7 +24,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ganger_proto::{
@@ -45,7 +45,7 @@ use survey::Survey;
 
 use super::{Event, Settings, WorkerFault, WorkerInfo, orphans::Orphans, place::Place, sockets::Socket};
 use crate::{
-    channel::{Flushed, Link, Pace, READ_SIZE},
+    channel::{Flushed, Link, Pace, Patience, READ_SIZE},
     clock,
     handle::Handle,
     sys::{
@@ -104,6 +104,9 @@ pub struct Primary {
     /// All that the poller had was dealt with: its next news wakes us.
     drained: bool,
     pace: Pace,
+    patience: Patience,
+    /// So much was said about sockets and connections in this turn.
+    answers: u32,
     orphans: Orphans,
     /// What others want of it, from their own tasks.
     calls: mpsc::UnboundedSender<Call>,
@@ -152,6 +155,8 @@ impl Primary {
             turns: 0,
             drained: true,
             pace: Pace::default(),
+            patience: Patience::default(),
+            answers: 0,
             orphans: Orphans::new()?,
             calls,
             called,
@@ -286,7 +291,8 @@ impl Primary {
                 return event;
             }
             let timeout = self.timeout();
-            let since = Instant::now();
+            let since = clock::now();
+            let mut turn = None;
             tokio::select! {
                 biased;
                 ready = self.poller.readable() => match ready {
@@ -294,8 +300,11 @@ impl Primary {
                         // Workers on our CPU get more done if they are given several connections at once, and as long as they
                         // have some the next is in no hurry. What is there by then is all dealt with before we wait again, so
                         // that strangers on our CPU cost us one turn each.
-                        let flood = self.pace.is_flood(Some(since.elapsed())) || self.machine.is_ahead();
-                        if flood && self.drained {
+                        let now = clock::now();
+                        let flood = self.pace.is_flood(Some(now - since)) || self.machine.is_ahead();
+                        let flood = flood && self.patience.allows(now);
+                        let mut yielded = flood && self.drained;
+                        if yielded {
                             std::thread::yield_now();
                         }
                         // A poller without news must be seen once, or its next news would not wake us.
@@ -304,8 +313,10 @@ impl Primary {
                         if !news && flood {
                             // Asleep, we would be woken, in the place of a worker, by the first of its answers.
                             std::thread::yield_now();
+                            yielded = true;
                             news = poller.wait(&mut self.readiness).is_ok() && !self.readiness.is_empty();
                         }
+                        turn = yielded.then(|| (now, clock::now()));
                         self.drained = !news;
                         if !news {
                             ready.clear_ready();
@@ -320,7 +331,11 @@ impl Primary {
                     self.orphans.look();
                 }
             }
+            self.answers = 0;
             self.handle_readiness();
+            if let Some((since, now)) = turn {
+                self.patience.handle_return(since, now, self.answers);
+            }
             self.plan_survey();
         }
     }
@@ -435,6 +450,7 @@ impl Primary {
         {
             self.machine.set_capabilities(now, info.id, Capabilities::NODE);
         }
+        self.answers += 1;
         self.machine.handle(now, Input::Message { worker: info.id, message });
     }
 
