@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Action, Cause, Exit, Guard, Illness, Notice, Obituary, Phase, Restart, Then, Verdict, ladder::Ladder,
-    notice::Unfit, restart::LastEnd,
+    notice::Unfit, restart::LastEnd, succession::Why,
 };
 use crate::{Slot, Time, WorkerId};
 
@@ -70,8 +70,12 @@ impl Guard {
             place.occupant = None;
             if let Some(succession) = &place.succession {
                 let heir = succession.heir;
+                let why = succession.why;
                 if let Some(ward) = self.wards.get_mut(&worker) {
                     ward.replaced = Some(heir);
+                }
+                if why != Why::Reload {
+                    self.inherit(now, slot);
                 }
                 return;
             }
@@ -126,7 +130,8 @@ impl Guard {
             });
         }
         if let Some(then) = self.heir_of(slot) {
-            return self.notice(Notice::Died { worker, slot, age, cause, then });
+            self.notice(Notice::Died { worker, slot, age, cause, then });
+            return self.leave_to_heir(now, slot, last);
         }
         if let Some(last) = last {
             self.notice(Notice::Died { worker, slot, age, cause, then: Then::StaysVacant(last) });
@@ -146,6 +151,15 @@ impl Guard {
             place.obituary = Some(Obituary { worker, age, cause });
         }
         self.start_after(now, slot, pause);
+    }
+
+    /// The one before the heir is dead, perhaps for good.
+    fn leave_to_heir(&mut self, now: Time, slot: Slot, last: Option<LastEnd>) {
+        let succession = self.slots.get_mut(slot.0 as usize).and_then(|place| place.succession.as_mut());
+        match succession {
+            Some(succession) if succession.why == Why::Reload => succession.over = last,
+            _ => self.inherit(now, slot),
+        }
     }
 
     /// Nobody fills the slot any more, unless a reload or a scale does.

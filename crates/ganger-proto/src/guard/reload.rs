@@ -113,18 +113,22 @@ impl Guard {
         self.notice(Notice::ReloadFailed { slot, worker, unfit, done, kept, after });
         let reloading = |(slot, place): (usize, &super::Place)| {
             let succession = place.succession.as_ref().filter(|succession| succession.why == Why::Reload)?;
-            Some((Slot(slot as u32), succession.heir, place.occupant.is_none()))
+            Some((Slot(slot as u32), succession.heir, place.occupant.is_none(), succession.over))
         };
         let others: Vec<_> = self.slots.iter().enumerate().filter_map(reloading).collect();
-        for (slot, heir, vacant) in others {
-            // Nobody else can fill it.
-            if vacant {
+        for (slot, heir, vacant, over) in others {
+            // Nobody else is there to fill it.
+            if vacant && over.is_none() {
+                self.inherit(now, slot);
                 continue;
             }
             self.slots[slot.0 as usize].succession = None;
             match heir {
                 Some(heir) => self.dismiss(now, heir, self.config.drain_timeout),
                 None => self.cancel_start(slot),
+            }
+            if let Some(last) = over.filter(|_| vacant) {
+                self.stay_vacant(now, slot, last);
             }
         }
     }

@@ -38,7 +38,11 @@ impl Guard {
         }
         // Somebody wants so many at work, and not one less for each that has ended for good.
         for slot in 0..to {
-            if self.slots[slot as usize].over.is_some() {
+            let place = &mut self.slots[slot as usize];
+            if let Some(succession) = &mut place.succession {
+                succession.over = None;
+            }
+            if place.over.is_some() {
                 self.start(Slot(slot));
             }
         }

@@ -28,7 +28,9 @@ impl Guard {
         match &mut place.succession {
             Some(succession) if succession.heir.is_none() => succession.heir = Some(worker),
             // A reload that has failed meanwhile began it.
-            None if place.occupant.is_some() => self.dismiss(now, worker, self.config.stop_timeout),
+            None if place.occupant.is_some() || place.over.is_some() => {
+                self.dismiss(now, worker, self.config.stop_timeout)
+            }
             Some(_) | None => place.occupant = Some(worker),
         }
         if let Some(predecessor) = predecessor.and_then(|id| self.wards.get_mut(&id)) {

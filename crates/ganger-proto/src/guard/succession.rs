@@ -6,7 +6,8 @@
 //!                  └───────────────────┴──► the old one stays where it is
 //! ```
 //!
-//! A slot whose worker dies meanwhile waits for the heir, who was to fill it anyway.
+//! A slot whose worker dies meanwhile waits for the heir, who was to fill it anyway. In a reload, which fails with it, that is still
+//! an heir; otherwise it is a worker like any other from then on.
 
 use std::collections::BTreeSet;
 
@@ -28,6 +29,8 @@ pub(super) struct Succession {
     pub(super) predecessor: Option<WorkerId>,
     /// Where that one listened: required of the heir.
     addresses: BTreeSet<String>,
+    /// How the slot's last worker ended, if nobody was to follow it: that holds again if the heir comes to nothing.
+    pub(super) over: Option<LastEnd>,
 }
 
 /// What a succession is for.
@@ -62,11 +65,11 @@ impl Guard {
     /// A new worker is started beside the one that fills the slot.
     pub(super) fn begin_succession(&mut self, slot: Slot, why: Why) {
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
-        let predecessor = place.occupant;
+        let (predecessor, over) = (place.occupant, place.over);
         let addresses =
             predecessor.and_then(|worker| self.wards.get(&worker)).map(|ward| ward.addresses.clone());
         let addresses = addresses.unwrap_or_default();
-        place.succession = Some(Succession { why, heir: None, predecessor, addresses });
+        place.succession = Some(Succession { why, heir: None, predecessor, addresses, over });
         self.start(slot);
     }
 
@@ -122,7 +125,7 @@ impl Guard {
         last: Option<LastEnd>,
     ) {
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
-        let Some(Succession { why, heir, .. }) = place.succession.take() else { return };
+        let Some(Succession { why, heir, over, .. }) = place.succession.take() else { return };
         let vacant = place.occupant.is_none();
         if let Some(heir) = heir {
             self.kill(heir, Cause::Unfit(Box::new(unfit.clone())));
@@ -134,14 +137,28 @@ impl Guard {
         if !vacant {
             return;
         }
-        if let Some(last) = last {
-            self.notice(Notice::StaysVacant { slot, why: last.why });
-            return self.leave_vacant(now, slot, last);
+        if let Some(last) = over.or(last) {
+            return self.stay_vacant(now, slot, last);
         }
         match self.pause_after(now, slot, true) {
             Some(pause) => self.start_after(now, slot, pause),
             None => self.give_up(now, slot),
         }
+    }
+
+    /// Who was to take over in a vacant slot is a worker like any other: there is nobody any more whose place it could leave as it is.
+    pub(super) fn inherit(&mut self, now: Time, slot: Slot) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        place.occupant = place.succession.take().and_then(|succession| succession.heir);
+        if let Some(heir) = place.occupant {
+            self.proceed_start(now, heir);
+        }
+    }
+
+    /// Nobody who was to fill a vacant slot does.
+    pub(super) fn stay_vacant(&mut self, now: Time, slot: Slot, last: LastEnd) {
+        self.notice(Notice::StaysVacant { slot, why: last.why });
+        self.leave_vacant(now, slot, last);
     }
 
     /// An heir that lives does not get ready: it is killed, and that is how it ends.

@@ -4,6 +4,7 @@
 mod agent;
 mod checks;
 mod driver;
+mod ends;
 mod happenings;
 mod kernel;
 mod limits;

@@ -90,3 +90,42 @@ fn who_is_about_to_end_is_not_replaced_for_its_memory() {
         assert!(matches!(gang.notices.last(), Some(Notice::Died { then: Then::StaysVacant(_), .. })));
     }
 }
+
+#[test]
+fn an_heir_whose_predecessor_has_died_is_a_worker_like_any_other() {
+    let mut gang = Gang::new(Config { workers: 1, max_memory: Some(MB), ..Config::default() });
+    gang.listens(1);
+    gang.pass(Duration::from_secs(5));
+    gang.hear(Input::Memory(WorkerId(1), 2 * MB));
+    gang.clear();
+    gang.dies(1);
+    let died = |id| {
+        move |notice: &Notice| match notice {
+            Notice::Died { worker, then, .. } if *worker == WorkerId(id) => Some(then.clone()),
+            _ => None,
+        }
+    };
+    assert_eq!(gang.notices.iter().find_map(died(1)), Some(Then::ReplacedBy(WorkerId(2))));
+    gang.dies(2);
+    let then = gang.notices.last().and_then(died(2));
+    assert!(matches!(then, Some(Then::RetryIn(_))), "{:?}", gang.notices);
+    gang.pass(Duration::from_secs(1));
+    assert_eq!(gang.starts(), 1);
+}
+
+#[test]
+fn an_heir_that_is_all_that_is_left_need_not_listen_where_nobody_does() {
+    let mut gang = Gang::new(Config { workers: 1, max_memory: Some(MB), ..Config::default() });
+    gang.hear(Input::Opened(WorkerId(1), ":8000".into()));
+    gang.listens(1);
+    gang.pass(Duration::from_secs(5));
+    gang.hear(Input::Memory(WorkerId(1), 2 * MB));
+    gang.listens(2);
+    assert_eq!(gang.guard.ready(), 1);
+    gang.hear(Input::Leaving(WorkerId(1)));
+    assert_eq!(gang.guard.ready(), 1, "{:?}", gang.notices);
+    gang.clear();
+    gang.exits(1, 0);
+    assert!(matches!(&gang.notices[..], [Notice::Died { then: Then::ReplacedBy(WorkerId(2)), .. }]));
+    assert_eq!(gang.starts(), 0);
+}

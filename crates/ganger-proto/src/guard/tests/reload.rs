@@ -263,3 +263,21 @@ fn a_stop_asks_who_was_only_taken_out_of_dispatch() {
         assert!(gang.done.contains(&Action::Retire(WorkerId(1))), "{:?}", gang.done);
     }
 }
+
+#[test]
+fn of_a_batch_that_has_failed_who_fills_a_vacant_slot_is_a_worker_like_any_other() {
+    let mut gang = Gang::new(Config { workers: 3, batch: 3, ..Config::default() });
+    (1..=3).for_each(|id| gang.listens(id));
+    gang.pass(Duration::from_secs(5));
+    reload(&mut gang);
+    gang.dies(2);
+    gang.dies(4);
+    assert!(unfit(&gang).is_some());
+    gang.clear();
+    gang.dies(5);
+    let died =
+        |notice: &Notice| matches!(notice, Notice::Died { worker: WorkerId(5), then: Then::RetryIn(_), .. });
+    assert!(gang.notices.iter().any(died), "{:?}", gang.notices);
+    gang.pass(Duration::from_secs(1));
+    assert_eq!(gang.starts(), 1);
+}

@@ -134,6 +134,71 @@ fn of_an_heir_that_is_not_ready_in_time_nobody_is_started_instead_where_nobody_i
 }
 
 #[test]
+fn a_reload_that_fails_wakes_nobody_who_had_ended_for_good() {
+    let begin: [fn(&mut Gang); 4] = [
+        // The heir crashes, …
+        |gang| gang.dies(3),
+        // … is not ready in time, …
+        |gang| gang.pass(Duration::from_secs(31)),
+        // … or is not the one that fails.
+        |gang| gang.dies(4),
+        |gang| gang.hear(Input::Leaving(WorkerId(4))),
+    ];
+    for fail in begin {
+        let mut gang =
+            Gang::new(Config { workers: 2, batch: 2, restart: Restart::OnFailure, ..Config::default() });
+        (1..=2).for_each(|id| gang.listens(id));
+        gang.exits(1, 0);
+        gang.hear(Input::Reload);
+        fail(&mut gang);
+        assert!(gang.notices.iter().any(|notice| matches!(notice, Notice::ReloadFailed { kept: 1, .. })));
+        let why = NoRestart::Policy(Restart::OnFailure);
+        assert_eq!(gang.notices.last(), Some(&Notice::StaysVacant { slot: Slot(0), why }));
+        assert!(gang.done.contains(&Action::RetireSlot(Slot(0))), "{:?}", gang.done);
+        gang.clear();
+        (3..=4).for_each(|id| gang.dies(id));
+        gang.pass(Duration::from_secs(60));
+        assert_eq!((gang.starts(), gang.guard.ready()), (0, 1));
+        // The one that is left ends as well: that is all.
+        gang.exits(2, 0);
+        assert_eq!(gang.done.last(), Some(&Action::End(Verdict::Over { failed: 0 })));
+    }
+}
+
+#[test]
+fn nor_does_one_whose_heir_cannot_be_started() {
+    let mut gang = gang(Restart::No, 2);
+    gang.dies(1);
+    gang.clear();
+    gang.guard.handle(gang.now, Input::Reload);
+    while let Some(action) = gang.guard.poll_action() {
+        if let Action::Start(slot, _) = action {
+            gang.guard.handle(gang.now, Input::StartFailed { slot, error: "no memory".into() });
+        }
+    }
+    gang.pass(Duration::from_secs(60));
+    assert_eq!((gang.starts(), gang.guard.ready()), (0, 1));
+}
+
+#[test]
+fn who_ends_for_good_while_its_heir_comes_to_nothing_leaves_the_slot_vacant() {
+    let mut gang = gang(Restart::OnFailure, 2);
+    gang.hear(Input::Reload);
+    gang.exits(1, 0);
+    gang.clear();
+    gang.dies(3);
+    gang.pass(Duration::from_secs(60));
+    assert_eq!((gang.starts(), gang.guard.ready()), (0, 1));
+    // Somebody wants so many at work meanwhile: that counts for more.
+    gang.hear(Input::Reload);
+    gang.hear(Input::Scale(3));
+    gang.clear();
+    gang.dies(4);
+    gang.pass(Duration::from_secs(1));
+    assert!(gang.done.contains(&Action::Start(Slot(0), Generation(2))), "{:?}", gang.done);
+}
+
+#[test]
 fn so_does_a_change_of_their_number() {
     let mut gang = gang_with_codes(3);
     gang.exits(1, 78);

@@ -58,6 +58,7 @@ impl World {
         let book: Vec<(Slot, WorkerId)> = self.seats.dispatched().collect();
         assert_eq!(dispatched, book, "others are in dispatch than the guard wants");
         self.watch.check(self.around.now);
+        self.ends.check(self.guard.is_ending());
         if !self.guard.is_ending() {
             assert_eq!(self.guard.ready(), self.seats.ready(), "the guard counts others as ready");
         }

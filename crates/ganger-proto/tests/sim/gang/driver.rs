@@ -243,6 +243,7 @@ impl World {
                 self.watch.leaves(worker);
                 self.limits.is_gone(worker);
                 self.forget(worker);
+                self.ends.seen(worker);
                 guard::Input::Exited(worker, Exit::Code(code))
             }
             _ => return,
@@ -252,6 +253,9 @@ impl World {
 
     fn perform_action(&mut self, action: Action) {
         assert_eq!(self.ended, None, "after its end the gang wants {action:?}");
+        if let Action::Notice(notice) = &action {
+            self.ends.told(notice);
+        }
         match action {
             Action::Start(slot, generation) => self.start(slot, generation),
             Action::Hint(id) => {
@@ -375,7 +379,7 @@ impl World {
         if let Some(old) = old {
             self.check_recycling(slot, old);
         }
-        self.seats.starts(now, slot, reloading || old.is_some());
+        self.seats.starts(now, slot, reloading || old.is_some(), old.is_some());
         let id = self.primary.fork(slot, generation, true);
         let bad = self.around.random.chance(self.around.badness);
         if bad && self.around.random.chance(200) {

@@ -38,6 +38,10 @@ struct Seat {
     young_deaths: VecDeque<Time>,
     /// Nobody is to fill it; whether the last one failed.
     over: Option<bool>,
+    /// So it was before a reload that fills it: so it is again if that comes to nothing.
+    was_over: Option<bool>,
+    /// The last one was started because of another's memory or age, and so fills the slot whatever becomes of that one.
+    recycles: bool,
 }
 
 #[derive(Debug)]
@@ -82,7 +86,7 @@ impl Seats {
     /// There are more slots, or fewer; all of them are to be filled.
     pub(crate) fn scaled(&mut self, size: usize) {
         self.seats.resize_with(size, Seat::default);
-        self.seats.iter_mut().for_each(|seat| seat.over = None);
+        self.seats.iter_mut().for_each(|seat| (seat.over, seat.was_over) = (None, None));
     }
 
     /// How many are filled, or are to be.
@@ -147,12 +151,13 @@ impl Seats {
     }
 
     /// The guard wants the slot filled. Who is to take over from somebody, or is for a reload, waits for nothing.
-    pub(crate) fn starts(&mut self, now: Time, slot: Slot, unwaited: bool) {
+    pub(crate) fn starts(&mut self, now: Time, slot: Slot, unwaited: bool, recycles: bool) {
         let seat = self.get(slot).unwrap_or_else(|| panic!("there is no slot {slot}"));
         let free = seat.heir.is_none() && (unwaited || seat.occupant.is_none());
         assert!(free, "slot {slot} is to have one worker more: {seat:?}");
         let over = seat.over.take();
         assert!(over.is_none() || unwaited, "slot {slot} was to stay vacant");
+        (seat.was_over, seat.recycles) = (over, recycles);
         match seat.vacated.take().filter(|_| !unwaited) {
             None => {}
             Some((since, Age::Young)) => {
@@ -204,6 +209,7 @@ impl Seats {
         self.was_ready = true;
         if let Some(there) = self.find(slot, worker) {
             there.ready = Some(now);
+            self.get(slot).into_iter().for_each(|seat| seat.was_over = None);
         }
         if let Some(seat) = self.get(slot)
             && let Some(heir) = seat.heir.take_if(|heir| heir.worker == worker)
@@ -242,13 +248,13 @@ impl Seats {
         }
         self.heir_leaves(slot, worker);
         // One that was to fill a vacant slot and did not get ready: nobody else is to.
-        let last = self.restart == Restart::No;
+        let last = (self.restart == Restart::No).then_some(true);
         let new = |occupant: &mut Occupant| occupant.worker == worker && occupant.ready.is_none();
-        if let Some(seat) = self.get(slot).filter(|_| last)
+        if let Some(seat) = self.get(slot).filter(|seat| seat.was_over.or(last).is_some())
             && seat.occupant.take_if(new).is_some()
         {
             seat.occupant = seat.heir.take();
-            seat.over = seat.occupant.is_none().then_some(true);
+            seat.over = seat.was_over.take().or(last).filter(|_| seat.occupant.is_none());
         }
     }
 
@@ -257,8 +263,11 @@ impl Seats {
         let held = self.occupant(slot) == Some(worker);
         self.leaves(now, slot, worker);
         let last = last || self.restart == Restart::No || (self.restart == Restart::OnFailure && code == 0);
-        if let Some(seat) = self.get(slot).filter(|seat| last && held && seat.occupant.is_none()) {
-            seat.over = Some(code != 0);
+        let Some(seat) = self.get(slot).filter(|_| last && held) else { return };
+        if seat.occupant.is_some() {
+            seat.was_over = (!seat.recycles).then_some(code != 0);
+        } else {
+            seat.over.get_or_insert(code != 0);
             seat.vacated = None;
         }
     }
@@ -284,6 +293,10 @@ impl Seats {
 
     fn vacate(&mut self, now: Time, slot: Slot, age: Age) {
         let Some(seat) = self.get(slot) else { return };
+        seat.over = seat.was_over.take();
+        if seat.over.is_some() {
+            return;
+        }
         seat.vacated = Some((now, age));
         if age == Age::Young {
             seat.young_deaths.push_back(now);

@@ -13,6 +13,7 @@ use ganger_proto::{
 use super::{
     agent::{Agents, OfAgent},
     checks::Ending,
+    ends::Ends,
     kernel::Kernel,
     limits::Limits,
     seats::Seats,
@@ -38,6 +39,7 @@ pub(crate) struct World {
     pub(crate) agents: Agents,
     pub(crate) watch: Watch,
     pub(crate) limits: Limits,
+    pub(crate) ends: Ends,
     /// The exit codes by which the program says that it is not to be started again.
     pub(crate) no_restart_codes: Vec<u8>,
     /// Who is not to get connections yet.
@@ -233,6 +235,7 @@ impl World {
             agents,
             watch,
             limits,
+            ends: Ends::default(),
             no_restart_codes,
             held_back: BTreeSet::new(),
             told: VecDeque::new(),
