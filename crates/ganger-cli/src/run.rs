@@ -8,7 +8,9 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use ganger::cluster::{self, Group, Policy, Primary};
-use ganger::guard::{self, AgentNotice, DeathReport, Guard, Notice, Output, Report, Then, Unfit, Verdict};
+use ganger::guard::{
+    self, AgentNotice, DeathReport, Guard, Newcomer, Notice, Output, Report, Then, Unfit, Verdict,
+};
 use ganger::process::Stdio;
 use ganger::{AgentId, WorkerId};
 
@@ -367,12 +369,16 @@ impl<'a> Gang<'a> {
                 was_ready = self.ready.remove(worker);
                 Some(*worker)
             }
-            Notice::ReloadFailed { worker: Some(worker), unfit: Unfit::Died { .. }, .. }
+            Notice::ReloadFailed {
+                who: Newcomer::Worker { worker: Some(worker), .. },
+                unfit: Unfit::Died { .. },
+                ..
+            }
             | Notice::NotRecycled { heir: Some(worker), unfit: Unfit::Died { .. }, .. } => {
                 self.alive.remove(worker);
                 Some(*worker)
             }
-            Notice::ReloadFailed { worker, .. } => *worker,
+            Notice::ReloadFailed { who: Newcomer::Worker { worker, .. }, .. } => *worker,
             Notice::NoSign { worker, .. }
             | Notice::NotReadyYet { worker, .. }
             | Notice::Ill { worker, .. }
@@ -399,6 +405,9 @@ impl<'a> Gang<'a> {
             _ => None,
         };
         let (mut pid, group) = worker.map(|worker| self.known(worker)).unwrap_or_default();
+        if let Notice::ReloadFailed { who: Newcomer::Agent(Some(agent)), .. } = &notice {
+            pid = self.guard.agent_pid(*agent);
+        }
         if let Notice::Agent(notice) = &notice {
             let agent = agent_of(notice);
             pid = agent.and_then(|agent| self.guard.agent_pid(agent));

@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::{AgentAction, AgentInput};
 pub use cause::{Cause, Exit};
 pub use config::{Config, Readiness};
-pub use notice::{AgentNotice, Illness, Notice, Sign, Then, Unfit, Verdict};
+pub use notice::{AgentNotice, Illness, Newcomer, Notice, Sign, Then, Unfit, Verdict};
 pub use restart::{LastEnd, Limit, NoRestart, Restart};
 pub use seam::{Action, Input};
 pub use succession::Why;

@@ -31,8 +31,8 @@ use crate::{
 
 pub use cause::{describe, unproven_in_words};
 pub use ganger_proto::guard::{
-    AgentNotice, Answer, Cause, Config, Illness, LastEnd, Limit, NoRestart, Notice, Panic, Readiness,
-    Restart, Sign, Then, Unfit, Unproven, Verdict, Why,
+    AgentNotice, Answer, Cause, Config, Illness, LastEnd, Limit, Newcomer, NoRestart, Notice, Panic,
+    Readiness, Restart, Sign, Then, Unfit, Unproven, Verdict, Why,
 };
 pub(crate) use graceful::{Kept, failure_of};
 pub use graceful::{graceful, graceful_within};
@@ -506,11 +506,18 @@ fn dead(notice: &Notice) -> Option<Source> {
     match notice {
         Notice::Died { worker, slot, .. }
         | Notice::Left { worker, slot, .. }
-        | Notice::ReloadFailed { worker: Some(worker), slot, unfit: Unfit::Died { .. }, .. }
+        | Notice::ReloadFailed {
+            who: Newcomer::Worker { worker: Some(worker), slot },
+            unfit: Unfit::Died { .. },
+            ..
+        }
         | Notice::NotRecycled { heir: Some(worker), slot, unfit: Unfit::Died { .. }, .. } => {
             Some(Source::Worker(*worker, *slot))
         }
-        Notice::Agent(AgentNotice::Died { agent, .. }) => Some(Source::Agent(*agent)),
+        Notice::Agent(AgentNotice::Died { agent, .. })
+        | Notice::ReloadFailed { who: Newcomer::Agent(Some(agent)), unfit: Unfit::Died { .. }, .. } => {
+            Some(Source::Agent(*agent))
+        }
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ganger::guard::{AgentNotice, DeathReport, Illness, Notice, Then, Verdict, Why, describe};
+use ganger::guard::{AgentNotice, DeathReport, Illness, Newcomer, Notice, Then, Verdict, Why, describe};
 use serde_json::{Value, json};
 
 use super::{Event, Level, Noticed, Starting, text::change};
@@ -157,12 +157,18 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
         }
         Notice::Reloading { workers } => ("reloading", json!({ "workers": workers })),
         Notice::ReloadQueued => ("reload-queued", json!({})),
-        Notice::ReloadFailed { slot, worker, unfit, done, kept, after } => (
-            "reload-failed",
-            json!({ "slot": slot.0, "worker": worker.map(|worker| worker.0), "pid": pid, "replaced": done,
-                "why": change::unfit(*slot, *worker, unfit, *pid, None, last_words), "kept": kept,
-                "after": seconds(*after), "last_words": last_words }),
-        ),
+        Notice::ReloadFailed { who, unfit, done, kept, after } => {
+            let (slot, worker, agent) = match who {
+                Newcomer::Worker { slot, worker } => (Some(slot.0), worker.map(|worker| worker.0), None),
+                Newcomer::Agent(agent) => (None, None, agent.map(|agent| agent.0)),
+            };
+            (
+                "reload-failed",
+                json!({ "slot": slot, "worker": worker, "agent": agent, "pid": pid, "replaced": done,
+                    "why": change::unfit(*who, unfit, *pid, None, last_words), "kept": kept,
+                    "after": seconds(*after), "last_words": last_words }),
+            )
+        }
         Notice::Recycled { worker, slot, why, replaced_by } => (
             "worker-recycled",
             json!({ "worker": worker.0, "slot": slot.0, "pid": pid, "why": recycling(why),
@@ -171,7 +177,7 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
         Notice::NotRecycled { worker, slot, why, heir, unfit, retry_in } => (
             "worker-not-recycled",
             json!({ "worker": worker.0, "slot": slot.0, "why": recycling(why),
-                "unfit": change::unfit(*slot, *heir, unfit, None, None, last_words), "heir": heir.map(|heir| heir.0), "retry_in": seconds(*retry_in), "last_words": last_words }),
+                "unfit": change::unfit(Newcomer::Worker { slot: *slot, worker: *heir }, unfit, None, None, last_words), "heir": heir.map(|heir| heir.0), "retry_in": seconds(*retry_in), "last_words": last_words }),
         ),
         Notice::StopDelayed { by } => ("stop-delayed", json!({ "by": seconds(*by) })),
         Notice::Scaled { from, to } => ("scaled", json!({ "from": from, "to": to })),

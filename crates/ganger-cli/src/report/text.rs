@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ganger::WorkerId;
 use ganger::guard::{
-    AgentNotice, Cause, DeathReport, Illness, LastEnd, Notice, Source, Then, Verdict, describe,
+    AgentNotice, Cause, DeathReport, Illness, LastEnd, Newcomer, Notice, Source, Then, Verdict, describe,
 };
 
 use super::{
@@ -215,8 +215,8 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
         ),
         Notice::Reloading { workers } => format!("reloading {}", many(*workers as usize)),
         Notice::ReloadQueued => "the reload follows when the one before it is over".into(),
-        Notice::ReloadFailed { slot, worker, unfit, done, kept, after } => {
-            let unfit = change::unfit(*slot, *worker, unfit, *pid, group.as_deref(), last_words);
+        Notice::ReloadFailed { who, unfit, done, kept, after } => {
+            let unfit = change::unfit(*who, unfit, *pid, group.as_deref(), last_words);
             let others = match done {
                 0 => "the old workers serve on".to_owned(),
                 1 => format!("1 worker is new, {kept} of the old ones serve on"),
@@ -228,7 +228,8 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
             format!("{} {}: replaced by worker {replaced_by}", who(*worker), change::why(why))
         }
         Notice::NotRecycled { worker, slot, why, heir, unfit, retry_in } => {
-            let unfit = change::unfit(*slot, *heir, unfit, None, None, last_words);
+            let heir = Newcomer::Worker { slot: *slot, worker: *heir };
+            let unfit = change::unfit(heir, unfit, None, None, last_words);
             format!(
                 "worker {worker} {} and was to be replaced, but {unfit}; it goes on, and it is tried again in {}",
                 change::why(why),
@@ -264,7 +265,7 @@ fn agent_sentence(
     was_ready: bool,
     last_words: &[String],
 ) -> Option<String> {
-    let who = pid.map_or_else(|| "agent".to_owned(), |pid| format!("agent (pid {pid})"));
+    let who = the_agent(pid);
     Some(match notice {
         AgentNotice::Ready { after, .. } => format!("{who} is ready after {}", time(*after)),
         AgentNotice::NoSign { after, .. } => format!(
@@ -296,6 +297,10 @@ fn agent_sentence(
         // That it is ready, or why it is not, comes soon enough.
         _ => return None,
     })
+}
+
+fn the_agent(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "agent".to_owned(), |pid| format!("agent (pid {pid})"))
 }
 
 /// Whether a worker has done what it had to.

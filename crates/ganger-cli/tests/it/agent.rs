@@ -87,6 +87,26 @@ fn an_agent_that_dies_at_its_start_ends_the_gang() {
 }
 
 #[test]
+fn a_reload_to_an_agent_that_dies_has_failed_and_the_mended_one_comes_with_the_next() {
+    on_every_node("a reload to a broken agent", |major| {
+        let mut gang = start(major);
+        gang.ready();
+        let port = gang.port();
+        let agent = gang.path().join("agent.js");
+        std::fs::write(&agent, "throw new Error('no database');").unwrap();
+        gang.signal(Signal::HUP);
+        let line = gang.says("reload failed after");
+        assert!(line.contains("agent (pid ") && line.contains("Error: no database"), "{line}");
+        assert!(line.contains("the old workers serve on"), "{line}");
+        std::fs::write(&agent, AGENT).unwrap();
+        gang.signal(Signal::HUP);
+        gang.says("reloaded");
+        assert_eq!(get(port, "/").unwrap(), "number 1", "{}", gang.lines());
+        gang.stop();
+    });
+}
+
+#[test]
 fn an_agent_is_told_of_in_json_too() {
     let mut gang = Setup::new("24")
         .file("worker.js", WORKER)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, AgentNotice, Cause, Config, Exit, Guard, Illness, Notice, Panic, Sign, Then, Verdict,
+    Action, AgentNotice, Cause, Config, Exit, Guard, Illness, Notice, Panic, Sign, Then, Unfit, Verdict,
     cause::{self, Blows},
     ladder::{Hears, Ladder, Rung},
     restart::Backoff,
@@ -224,7 +224,10 @@ impl Guard {
         if ward.silent_since.take_if(|since| *since + DEATH_FOLLOWS <= now).is_some() {
             // In a gang that ends its turn comes when the workers are gone.
             if ward.leaving.is_none() && !ending {
-                self.notice_of_agent(AgentNotice::Ill { agent: id, illness: Illness::ChannelClosed });
+                let illness = Illness::ChannelClosed;
+                if !self.agent_fails_reload(now, Some(id), Unfit::Ill(illness)) {
+                    self.notice_of_agent(AgentNotice::Ill { agent: id, illness });
+                }
                 self.retire_agent(now, self.config.stop_timeout);
             }
         } else if let Some(ladder) = &mut ward.leaving {
@@ -308,8 +311,11 @@ impl Guard {
             self.notice_of_agent(AgentNotice::StartFailed { error, retry_in: None });
             return self.end(now, Verdict::AgentStart);
         }
+        let told = self.agent_fails_reload(now, None, Unfit::NotStarted(error.clone()));
         let retry_in = self.pause_after_agent(now, true);
-        self.notice_of_agent(AgentNotice::StartFailed { error, retry_in });
+        if !told {
+            self.notice_of_agent(AgentNotice::StartFailed { error, retry_in });
+        }
         match retry_in {
             Some(pause) => self.start_agent_at(now + pause),
             None => self.give_up_agent(now),
@@ -361,7 +367,7 @@ impl Guard {
         if !young {
             agent.backoff.lived(age);
         }
-        let died = |then| AgentNotice::Died { agent: id, age, cause, then };
+        let died = |then| AgentNotice::Died { agent: id, age, cause: cause.clone(), then };
         if self.is_ending() {
             if !asked {
                 self.notice_of_agent(died(Then::Nothing));
@@ -375,12 +381,16 @@ impl Guard {
         if ward.replaced {
             return self.start_agent();
         }
-        let Some(pause) = self.pause_after_agent(now, young) else {
-            self.notice_of_agent(died(Then::GangEnds));
-            return self.give_up_agent(now);
-        };
-        self.notice_of_agent(died(Then::RetryIn(pause)));
-        self.start_agent_at(now + pause);
+        let pause = self.pause_after_agent(now, young);
+        let unfit = Unfit::Died { age, cause: Box::new(cause.clone()) };
+        if !self.agent_fails_reload(now, Some(id), unfit) {
+            let then = pause.map_or(Then::GangEnds, Then::RetryIn);
+            self.notice_of_agent(AgentNotice::Died { agent: id, age, cause, then });
+        }
+        match pause {
+            Some(pause) => self.start_agent_at(now + pause),
+            None => self.give_up_agent(now),
+        }
     }
 
     /// The pause before the next start after a death; none if there is no hope, nor a worker ready.

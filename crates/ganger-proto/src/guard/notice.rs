@@ -133,12 +133,10 @@ pub enum Notice {
         /// How many old ones are still finishing what they have.
         draining: u32,
     },
-    /// A new worker did not get ready: the reload is over, and those that were not replaced serve on.
+    /// A new worker or the new agent did not get ready: the reload is over, and those that were not replaced serve on.
     ReloadFailed {
-        /// Where.
-        slot: Slot,
-        /// Who, if it was started at all.
-        worker: Option<WorkerId>,
+        /// Who.
+        who: Newcomer,
         /// Why.
         unfit: Unfit,
         /// So many slots had their new worker by then.
@@ -217,7 +215,21 @@ pub enum Notice {
     Agent(AgentNotice),
 }
 
-/// Why a new worker cannot take over.
+/// Who was to come with a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Newcomer {
+    /// A worker.
+    Worker {
+        /// Where.
+        slot: Slot,
+        /// Who, if it was started at all.
+        worker: Option<WorkerId>,
+    },
+    /// The agent; who, if it was started at all. Another one is started as after any death of it.
+    Agent(Option<AgentId>),
+}
+
+/// Why a new worker, or agent, cannot take over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Unfit {

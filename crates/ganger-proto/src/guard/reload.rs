@@ -1,6 +1,7 @@
 //! The reload: every slot gets a worker of the program as it is now, one batch after the other.
 //!
-//! The agent comes first, if there is one. A slot is done when its new worker is ready; the next one begins while at most
+//! The agent comes first, if there is one; if it does not get ready, that was the reload, and no worker is touched. A slot is
+//! done when its new worker is ready; the next one begins while at most
 //! [`Config::max_draining`](super::Config::max_draining) old ones are on their way out. The first new worker that does not
 //! get ready ends it: those that were replaced are, the others go on as they are. One more that is asked for meanwhile
 //! follows when this one is over, and stands for any number of them.
@@ -9,8 +10,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Guard, Notice, Phase, Then, agent::AgentInput, notice::Unfit, succession::Why};
-use crate::{Slot, Time, WorkerId};
+use super::{
+    Action, Guard, Newcomer, Notice, Phase, Then, agent::AgentInput, notice::Unfit, succession::Why,
+};
+use crate::{AgentId, Slot, Time};
 
 /// A reload that is under way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,12 +108,12 @@ impl Guard {
     }
 
     /// One did not get ready: the others are not touched, and those that were just being started are given up.
-    pub(super) fn fail_reload(&mut self, now: Time, slot: Slot, worker: Option<WorkerId>, unfit: Unfit) {
+    pub(super) fn fail_reload(&mut self, now: Time, who: Newcomer, unfit: Unfit) {
         let Some(Reload { began, done, .. }) = self.reload.take() else { return };
         let there = self.slots.iter().filter(|place| place.occupant.is_some()).count() as u32;
         let kept = there - done.min(there);
         let after = now - began;
-        self.notice(Notice::ReloadFailed { slot, worker, unfit, done, kept, after });
+        self.notice(Notice::ReloadFailed { who, unfit, done, kept, after });
         let reloading = |(slot, place): (usize, &super::Place)| {
             let succession = place.succession.as_ref().filter(|succession| succession.why == Why::Reload)?;
             Some((Slot(slot as u32), succession.heir, place.occupant.is_none(), succession.over))
@@ -131,6 +134,15 @@ impl Guard {
                 self.stay_vacant(now, slot, last);
             }
         }
+    }
+
+    /// The new agent comes to nothing: returns whether a reload was waiting for it, which so is over, and tells why.
+    pub(super) fn agent_fails_reload(&mut self, now: Time, agent: Option<AgentId>, unfit: Unfit) -> bool {
+        let waits = self.reload.as_ref().is_some_and(|reload| reload.agent);
+        if waits {
+            self.fail_reload(now, Newcomer::Agent(agent), unfit);
+        }
+        waits
     }
 
     /// What was decided and not done yet is not done any more.

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Cause, Exit, Guard, Notice, Place, Readiness, Sign, cause::SIGKILL, ladder::Ladder,
+    Action, Cause, Exit, Guard, Newcomer, Notice, Place, Readiness, Sign, cause::SIGKILL, ladder::Ladder,
     notice::Unfit, restart::LastEnd, ward::Ward,
 };
 use crate::{Slot, Time, WorkerId};
@@ -131,7 +131,7 @@ impl Guard {
             self.kill(heir, Cause::Unfit(Box::new(unfit.clone())));
         }
         match why {
-            Why::Reload => self.fail_reload(now, slot, worker, unfit),
+            Why::Reload => self.fail_reload(now, Newcomer::Worker { slot, worker }, unfit),
             Why::Memory { .. } | Why::Lifetime => self.fail_recycling(now, slot, worker, why, unfit),
         }
         if !vacant {

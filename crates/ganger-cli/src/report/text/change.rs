@@ -1,9 +1,7 @@
 //! Why workers change, and why they do not.
 
-use ganger::guard::{Illness, NoRestart, Restart, Unfit, Why, describe, unproven_in_words};
-use ganger::{Slot, WorkerId};
-
-use super::{gist, plain, time, who};
+use super::{gist, plain, the_agent, time, who};
+use ganger::guard::{Illness, Newcomer, NoRestart, Restart, Unfit, Why, describe, unproven_in_words};
 
 /// What is wrong with a worker that was good.
 pub(in crate::report) fn why(why: &Why) -> String {
@@ -25,16 +23,19 @@ pub(in crate::report) fn no_restart(why: NoRestart) -> &'static str {
     }
 }
 
-/// Why a new worker cannot take over.
+/// Why a new worker, or agent, cannot take over.
 pub(in crate::report) fn unfit(
-    slot: Slot,
-    worker: Option<WorkerId>,
+    newcomer: Newcomer,
     unfit: &Unfit,
     pid: Option<i32>,
     group: Option<&str>,
     last_words: &[String],
 ) -> String {
-    let who = worker.map_or_else(|| format!("slot {slot}"), |worker| who(worker, pid, group));
+    let who = match newcomer {
+        Newcomer::Worker { worker: Some(worker), .. } => who(worker, pid, group),
+        Newcomer::Worker { slot, worker: None } => format!("slot {slot}"),
+        Newcomer::Agent(_) => the_agent(pid),
+    };
     match unfit {
         Unfit::Died { cause, .. } => {
             let gist = gist(last_words).map(|gist| format!(" ({})", plain(&gist))).unwrap_or_default();

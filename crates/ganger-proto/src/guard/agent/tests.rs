@@ -1,5 +1,7 @@
 //! The agent's rules, with a clock that the tests turn.
 
+mod reload;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

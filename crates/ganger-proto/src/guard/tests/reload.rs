@@ -132,7 +132,10 @@ fn those_that_were_replaced_before_it_failed_stay() {
     gang.hear(Input::Leaving(WorkerId(5)));
     let failed = gang.notices.iter().find(|notice| matches!(notice, Notice::ReloadFailed { .. }));
     assert!(
-        matches!(failed, Some(Notice::ReloadFailed { slot: Slot(1), done: 1, kept: 2, .. })),
+        matches!(
+            failed,
+            Some(Notice::ReloadFailed { who: Newcomer::Worker { slot: Slot(1), .. }, done: 1, kept: 2, .. })
+        ),
         "{failed:?}"
     );
     gang.dies(1);

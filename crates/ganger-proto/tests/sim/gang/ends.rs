@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ganger_proto::{
     WorkerId,
-    guard::{Notice, Unfit},
+    guard::{Newcomer, Notice, Unfit},
 };
 
 #[derive(Debug, Default)]
@@ -23,7 +23,11 @@ impl Ends {
         let worker = match notice {
             Notice::Died { worker, .. }
             | Notice::Left { worker, .. }
-            | Notice::ReloadFailed { worker: Some(worker), unfit: Unfit::Died { .. }, .. }
+            | Notice::ReloadFailed {
+                who: Newcomer::Worker { worker: Some(worker), .. },
+                unfit: Unfit::Died { .. },
+                ..
+            }
             | Notice::NotRecycled { heir: Some(worker), unfit: Unfit::Died { .. }, .. } => *worker,
             _ => return,
         };
