@@ -207,7 +207,7 @@ impl Guard {
         self.machine.handle(clock::now(), Input::Stop);
     }
 
-    /// Replaces every worker by one of the program as [`Settings`](crate::cluster::Settings) say it now, one
+    /// Replaces every worker by one of the program as [`Settings`] say it now, one
     /// [batch](Config::batch) after the other and without losing a connection. Asked for again meanwhile, it follows.
     pub fn reload(&mut self) {
         self.machine.handle(clock::now(), Input::Reload);

@@ -34,7 +34,7 @@ pub struct Group {
     pub serialization: Serialization,
     /// As [`Settings::lane`].
     pub lane: bool,
-    /// As [`Settings::no_restart_codes`].
+    /// As [`Settings::no_restart_codes`](field@Settings::no_restart_codes).
     pub no_restart_codes: Vec<u8>,
 }
 
