@@ -12,8 +12,6 @@ use crate::fetch;
 
 /// Connections that are open or being opened at any time.
 const CLIENTS: usize = 64;
-/// Until every worker is up and Node's compiler has seen the code.
-const WARM_UP: Duration = Duration::from_millis(500);
 /// What is measured of each contender in a round.
 const DURATION: Duration = Duration::from_secs(1);
 
@@ -57,6 +55,6 @@ impl Measure for Connect {
 
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
         let server = Server::named(&BYTE, contender)?.start(WORKERS, cpus)?;
-        Ok(load::run(server.address(), Exchange::Byte, CLIENTS, WARM_UP, DURATION)?.into_sample())
+        Ok(load::run(server.address(), Exchange::Byte, CLIENTS, DURATION)?.into_sample())
     }
 }

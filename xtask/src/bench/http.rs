@@ -12,10 +12,8 @@ use crate::fetch;
 
 /// Connections that are open or being opened at any time.
 const CLIENTS: usize = 64;
-/// Until every worker is up and Node's compiler has seen the code.
-const WARM_UP: Duration = Duration::from_millis(800);
 /// What is measured of each contender in a round.
-const DURATION: Duration = Duration::from_millis(1500);
+const DURATION: Duration = Duration::from_secs(2);
 
 /// How long a connection lasts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +77,6 @@ impl Measure for Http {
             Self::Connect => Exchange::Request,
             Self::KeepAlive => Exchange::Requests,
         };
-        Ok(load::run(server.address(), exchange, CLIENTS, WARM_UP, DURATION)?.into_sample())
+        Ok(load::run(server.address(), exchange, CLIENTS, DURATION)?.into_sample())
     }
 }

@@ -23,7 +23,7 @@ const { isMainThread } = require('worker_threads');
 
 // The connections that servers of this process have accepted.
 const open = new Set();
-// Servers that speak HTTP/2, and the sessions in which they were asked something.
+// The servers that were looked at for HTTP/2, and the sessions in which one was asked something.
 const servers = new WeakSet();
 const sessions = new Set();
 let changed = () => {};
@@ -34,15 +34,17 @@ const [major, minor] = process.versions.node.split('.').map(Number);
 const counts = major > 18 || minor >= 8;
 
 function count() {
+  // One function for all sockets: this runs for every connection.
+  function closed() {
+    open.delete(this);
+    changed();
+  }
   diagnostics.subscribe('net.server.socket', ({ socket }) => {
     if (socket.destroyed) return;
-    if (socket.server) watchSessions(socket.server);
+    if (socket.server && !servers.has(socket.server)) watchSessions(socket.server);
     if (draining) spare(socket);
     open.add(socket);
-    socket.once('close', () => {
-      open.delete(socket);
-      changed();
-    });
+    socket.on('close', closed);
     changed();
   });
 }
@@ -98,8 +100,8 @@ function closeIdleConnections() {
 
 // HTTP/2 has a word for it. Which sessions a server has shows by their streams.
 function watchSessions(server) {
-  if (servers.has(server) || !/^Http2/.test(server.constructor.name)) return;
   servers.add(server);
+  if (!/^Http2/.test(server.constructor.name)) return;
   server.on('stream', ({ session }) => {
     if (draining) session.close();
     if (sessions.has(session)) return;
