@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::{AgentAction, AgentInput};
 pub use cause::{Cause, Exit};
 pub use config::{Config, Readiness};
-pub use notice::{AgentNotice, Illness, Newcomer, Notice, Sign, Then, Unfit, Verdict};
+pub use notice::{AgentNotice, Illness, Newcomer, Notice, Request, Sign, Then, Unfit, Verdict};
 pub use restart::{LastEnd, Limit, NoRestart, Restart};
 pub use seam::{Action, Input};
 pub use succession::Why;
@@ -228,6 +228,7 @@ impl Guard {
             Input::Tried(worker, answer) => self.handle_tried(now, worker, answer),
             Input::Reload => self.handle_reload(now),
             Input::Scale(workers) => self.handle_scale(now, workers),
+            Input::Revised(workers) => self.handle_revised(now, workers),
             Input::Pause(slot, paused) => self.handle_pause(slot, paused),
             Input::Leaving(worker) => self.handle_ill(now, worker, Illness::Leaving),
             Input::Disconnected(worker) => self.handle_disconnected(now, worker),

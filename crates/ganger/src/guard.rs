@@ -6,6 +6,7 @@
 mod agent;
 mod cause;
 mod graceful;
+mod hearing;
 mod output;
 mod report;
 mod revision;
@@ -26,22 +27,21 @@ use ganger_proto::{
 use crate::{
     channel::Message,
     clock,
-    cluster::{AgentInfo, Event, Letter, Notification, Primary, Settings, WorkerFault, WorkerInfo},
+    cluster::{AgentInfo, Letter, Primary, Settings, WorkerFault, WorkerInfo},
 };
 
 pub use cause::{describe, unproven_in_words};
 pub use ganger_proto::guard::{
     AgentNotice, Answer, Cause, Config, Illness, LastEnd, Limit, Newcomer, NoRestart, Notice, Panic,
-    Readiness, Restart, Sign, Then, Unfit, Unproven, Verdict, Why,
+    Readiness, Request, Restart, Sign, Then, Unfit, Unproven, Verdict, Why,
 };
 pub(crate) use graceful::{Kept, failure_of};
 pub use graceful::{graceful, graceful_within};
 pub use output::{Output, Source};
 pub use report::DeathReport;
 
-use cause::in_proto;
 use revision::Revision;
-use vitals::{OutOfMemory, Vitals};
+use vitals::Vitals;
 
 /// The stop signal.
 const TERM: i32 = rustix::process::Signal::TERM.as_raw();
@@ -51,10 +51,6 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const AT_THE_END: Duration = Duration::from_secs(1);
 /// And in all no longer than this.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
-/// So many addresses are remembered as told.
-const LISTENING: usize = 1024;
-/// What a worker sends as a sign of readiness, like PM2's `process.send('ready')`.
-const READY: &str = "\"ready\"";
 
 /// Something that a user of the guard wants to know.
 #[derive(Debug)]
@@ -401,104 +397,6 @@ impl Guard {
         };
         self.machine.handle(clock::now(), input);
     }
-
-    fn handle(&mut self, event: Event) {
-        let input = match event {
-            Event::Online { worker } => {
-                let now = clock::now();
-                self.machine.handle(now, Input::Online(worker.id));
-                Input::Watchable(worker.id)
-            }
-            Event::Notified { worker, notification } => {
-                return self.handle_notification(worker, notification);
-            }
-            Event::Probed { worker, lag } => {
-                self.vitals.answered(Source::Worker(worker.id, worker.slot), lag);
-                Input::Answered(worker.id)
-            }
-            Event::Listening { worker, address } => {
-                let address = address.to_string();
-                if self.listening.len() == LISTENING {
-                    // A worker that opens ports without end is told of again, at worst.
-                    self.listening.clear();
-                }
-                if self.listening.insert(address.clone()) {
-                    self.reports.push_back(Report::Listening { address: address.clone() });
-                }
-                self.machine.handle(clock::now(), Input::Opened(worker.id, address));
-                Input::Sign(worker.id, Sign::Listening)
-            }
-            Event::Message { worker, message } => {
-                if !is_ready(&message) {
-                    self.messages.push_back(Report::Message { worker, message });
-                    return;
-                }
-                Input::Sign(worker.id, Sign::Message)
-            }
-            Event::TakesHints { worker } => Input::TakesHints(worker.id),
-            Event::ListensToTerm { worker, listens } => Input::HearsSignal(worker.id, listens),
-            Event::Leaving { worker } => Input::Leaving(worker.id),
-            Event::Panicked { worker, panic } => Input::Panicked(worker.id, panic),
-            Event::Disconnect { worker } => Input::Disconnected(worker.id),
-            Event::Exit { worker, exit, held, .. } => {
-                self.faults.retain(|(id, _)| *id != worker.id);
-                let source = Source::Worker(worker.id, worker.slot);
-                if let Some(OutOfMemory { limit }) = self.vitals.ended(source, exit, held) {
-                    self.machine.handle(clock::now(), Input::OutOfMemory { worker: worker.id, limit });
-                }
-                Input::Exited(worker.id, in_proto(exit))
-            }
-            Event::BindFailed { worker, address, error } => {
-                let address = address.to_string();
-                self.reports.push_back(Report::BindFailed { worker: worker.id, address, error });
-                return;
-            }
-            Event::Fault { worker, fault } => return self.handle_fault(worker.id, fault),
-            Event::Letter(letter) => return self.messages.push_back(Report::Letter(letter)),
-            Event::Agent { agent, event } => return self.handle_agent(agent, event),
-            Event::NoPlace { error } => return self.reports.push_back(Report::NoPlace { error }),
-            // The last of them is for whoever reads a stream that may lag; here nothing is lost.
-            Event::Setup { .. } | Event::Fork { .. } | Event::Undelivered { .. } | Event::Lagged { .. } => {
-                return;
-            }
-        };
-        self.machine.handle(clock::now(), input);
-    }
-
-    fn handle_notification(&mut self, worker: WorkerInfo, notification: Notification) {
-        let now = clock::now();
-        let Notification { ready, alive, stopping, status, .. } = notification;
-        if let Some(status) = status {
-            self.vitals.says(Source::Worker(worker.id, worker.slot), status);
-        }
-        let inputs = [
-            (ready, Input::Sign(worker.id, Sign::Notify)),
-            (alive, Input::Pinged(worker.id)),
-            (stopping, Input::Leaving(worker.id)),
-        ];
-        inputs
-            .into_iter()
-            .filter(|(is_said, _)| *is_said)
-            .for_each(|(_, input)| self.machine.handle(now, input));
-    }
-
-    /// Who cannot be understood any more is cut off; the rest is said once.
-    fn handle_fault(&mut self, worker: WorkerId, fault: WorkerFault) {
-        let now = clock::now();
-        // It has used its channel, if badly: that the channel then closes is an illness.
-        self.machine.handle(now, Input::Online(worker));
-        if fault.is_unforgivable() {
-            self.machine.handle(now, Input::Condemned(worker, fault.to_string()));
-        } else if !self.faults.iter().any(|(id, told)| *id == worker && told.is_like(&fault)) {
-            self.reports.push_back(Report::Fault { worker, fault: fault.to_string() });
-            self.faults.push((worker, fault));
-        }
-    }
-}
-
-/// Whether a message is the sign of readiness.
-fn is_ready(message: &Message) -> bool {
-    message.as_json() == READY
 }
 
 /// Whose end a notice tells.

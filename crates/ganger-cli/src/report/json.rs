@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ganger::guard::{AgentNotice, DeathReport, Illness, Newcomer, Notice, Then, Verdict, Why, describe};
+use ganger::guard::{
+    AgentNotice, DeathReport, Illness, Newcomer, Notice, Request, Then, Verdict, Why, describe,
+};
 use serde_json::{Value, json};
 
 use super::{Event, Level, Noticed, Starting, text::change};
@@ -157,6 +159,8 @@ fn notice(Noticed { notice, pid, was_ready, last_words, death, .. }: &Noticed) -
         }
         Notice::Reloading { workers } => ("reloading", json!({ "workers": workers })),
         Notice::ReloadQueued => ("reload-queued", json!({})),
+        Notice::TooLate(Request::Reload) => ("too-late", json!({ "asked": "reload" })),
+        Notice::TooLate(Request::Scale(to)) => ("too-late", json!({ "asked": "scale", "workers": to })),
         Notice::ReloadFailed { who, unfit, done, kept, after } => {
             let (slot, worker, agent) = match who {
                 Newcomer::Worker { slot, worker } => (Some(slot.0), worker.map(|worker| worker.0), None),

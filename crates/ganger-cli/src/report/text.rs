@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ganger::WorkerId;
 use ganger::guard::{
-    AgentNotice, Cause, DeathReport, Illness, LastEnd, Newcomer, Notice, Source, Then, Verdict, describe,
+    AgentNotice, Cause, DeathReport, Illness, LastEnd, Newcomer, Notice, Request, Source, Then, Verdict,
+    describe,
 };
 
 use super::{
@@ -215,6 +216,10 @@ fn noticed_sentence(noticed: &Noticed) -> Option<String> {
         ),
         Notice::Reloading { workers } => format!("reloading {}", many(*workers as usize)),
         Notice::ReloadQueued => "the reload follows when the one before it is over".into(),
+        Notice::TooLate(Request::Reload) => "not reloaded: the gang is stopping".into(),
+        Notice::TooLate(Request::Scale(to)) => {
+            format!("not changed to {}: the gang is stopping", many(*to as usize))
+        }
         Notice::ReloadFailed { who, unfit, done, kept, after } => {
             let unfit = change::unfit(*who, unfit, *pid, group.as_deref(), last_words);
             let others = match done {

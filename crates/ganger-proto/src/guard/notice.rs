@@ -124,6 +124,8 @@ pub enum Notice {
     },
     /// Another reload is asked for while one is under way, or the gang is not there yet: it follows.
     ReloadQueued,
+    /// This is not done: the gang has been asked to stop.
+    TooLate(Request),
     /// Every slot has a new worker.
     Reloaded {
         /// How many.
@@ -213,6 +215,16 @@ pub enum Notice {
     },
     /// It is about the agent.
     Agent(AgentNotice),
+}
+
+/// What somebody has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request {
+    /// A reload.
+    Reload,
+    /// So many slots.
+    Scale(u32),
 }
 
 /// Who was to come with a reload.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Guard, Newcomer, Notice, Phase, Then, agent::AgentInput, notice::Unfit, succession::Why,
+    Action, Guard, Newcomer, Notice, Phase, Request, Then, agent::AgentInput, notice::Unfit, succession::Why,
 };
 use crate::{AgentId, Slot, Time};
 
@@ -24,6 +24,8 @@ pub(super) struct Reload {
     done: u32,
     /// Whether the agent is waited for.
     agent: bool,
+    /// How many slots there were before, if it has changed that.
+    before: Option<u32>,
 }
 
 impl Guard {
@@ -34,7 +36,7 @@ impl Guard {
 
     pub(super) fn handle_reload(&mut self, now: Time) {
         if self.is_stopping() {
-            return;
+            return self.notice(Notice::TooLate(Request::Reload));
         }
         if self.reload.is_some() || self.phase == Phase::First {
             self.reload_again = true;
@@ -43,10 +45,20 @@ impl Guard {
         self.generation.0 += 1;
         let left = (0..self.slots.len() as u32).map(Slot).collect();
         let agent = self.agent.is_some();
-        self.reload = Some(Reload { began: now, left, done: 0, agent });
+        self.reload = Some(Reload { began: now, left, done: 0, agent, before: None });
         self.notice(Notice::Reloading { workers: self.slots.len() as u32 });
         if agent {
             self.handle_agent(now, AgentInput::Replace);
+        }
+    }
+
+    /// What has just begun is to so many slots.
+    pub(super) fn handle_revised(&mut self, now: Time, workers: u32) {
+        let (before, wanted) = (self.config.workers, workers.max(1));
+        let Some(reload) = &mut self.reload else { return };
+        if before != wanted {
+            reload.before.get_or_insert(before);
+            self.resize(now, wanted);
         }
     }
 
@@ -109,7 +121,7 @@ impl Guard {
 
     /// One did not get ready: the others are not touched, and those that were just being started are given up.
     pub(super) fn fail_reload(&mut self, now: Time, who: Newcomer, unfit: Unfit) {
-        let Some(Reload { began, done, .. }) = self.reload.take() else { return };
+        let Some(Reload { began, done, before, .. }) = self.reload.take() else { return };
         let there = self.slots.iter().filter(|place| place.occupant.is_some()).count() as u32;
         let kept = there - done.min(there);
         let after = now - began;
@@ -133,6 +145,9 @@ impl Guard {
             if let Some(last) = over.filter(|_| vacant) {
                 self.stay_vacant(now, slot, last);
             }
+        }
+        if let Some(before) = before {
+            self.resize(now, before);
         }
     }
 

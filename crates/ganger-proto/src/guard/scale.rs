@@ -1,6 +1,6 @@
 //! More slots, or fewer; slots that get no connections for a while.
 
-use super::{Action, Guard, Notice, Phase, Place};
+use super::{Action, Guard, Notice, Phase, Place, Request};
 use crate::{Slot, Time};
 
 impl Guard {
@@ -11,11 +11,29 @@ impl Guard {
 
     /// There are to be so many slots, at least one.
     pub(super) fn handle_scale(&mut self, now: Time, wanted: u32) {
-        let (from, to) = (self.config.workers, wanted.max(1));
-        if self.is_stopping() || from == to {
+        let wanted = wanted.max(1);
+        if self.is_stopping() {
+            return self.notice(Notice::TooLate(Request::Scale(wanted)));
+        }
+        if wanted == self.config.workers {
             return;
         }
-        self.config.workers = to;
+        self.resize(now, wanted);
+        // Somebody wants so many at work, and not one less for each that has ended for good.
+        for slot in 0..wanted {
+            let place = &mut self.slots[slot as usize];
+            if let Some(succession) = &mut place.succession {
+                succession.over = None;
+            }
+            if place.over.is_some() {
+                self.start(Slot(slot));
+            }
+        }
+    }
+
+    /// More slots, which are filled, or fewer, the highest of which are given up.
+    pub(super) fn resize(&mut self, now: Time, to: u32) {
+        let from = std::mem::replace(&mut self.config.workers, to);
         self.notice(Notice::Scaled { from, to });
         for slot in from..to {
             self.slots.push(Place::default());
@@ -34,16 +52,6 @@ impl Guard {
             // Should there be such a slot again, it begins as any other.
             if place.paused {
                 self.actions.push_back(Action::Pause(Slot(slot), false));
-            }
-        }
-        // Somebody wants so many at work, and not one less for each that has ended for good.
-        for slot in 0..to {
-            let place = &mut self.slots[slot as usize];
-            if let Some(succession) = &mut place.succession {
-                succession.over = None;
-            }
-            if place.over.is_some() {
-                self.start(Slot(slot));
             }
         }
         self.complete_if_ready(now);

@@ -53,6 +53,8 @@ pub enum Input {
     Reload,
     /// There are to be so many slots.
     Scale(u32),
+    /// The reload that has just begun is to so many slots, too. If it fails there are as many as before.
+    Revised(u32),
     /// A slot is to get no connections, or again.
     Pause(Slot, bool),
     /// The worker says that it is going to leave of its own accord.

@@ -6,7 +6,7 @@ use ganger_proto::{
     guard::{AgentAction, AgentInput, Input, Sign},
 };
 
-use super::{Guard, Report, Source, TERM, cause::in_proto, is_ready, vitals::OutOfMemory};
+use super::{Guard, Report, Source, TERM, cause::in_proto, hearing::is_ready, vitals::OutOfMemory};
 use crate::{
     channel::Message,
     clock,

@@ -13,14 +13,8 @@ type Change = Box<dyn FnOnce(&mut Settings) + Send>;
 pub(super) struct Revision {
     /// For the next reload, in the order in which they came.
     planned: Vec<Change>,
-    before: Option<Before>,
-}
-
-/// What was so before the reload that is under way.
-struct Before {
-    settings: Settings,
-    /// How many slots there were meant to be, if the reload has changed that.
-    slots: Option<u32>,
+    /// What was so before the reload that is under way.
+    before: Option<Settings>,
 }
 
 impl fmt::Debug for Revision {
@@ -44,10 +38,8 @@ impl Guard {
             Notice::Reloading { .. } => self.begin_revision(),
             Notice::Reloaded { .. } => self.revision.before = None,
             Notice::ReloadFailed { .. } => {
-                let Some(Before { settings, slots }) = self.revision.before.take() else { return };
-                self.primary.setup(|current| *current = settings);
-                if let Some(slots) = slots {
-                    self.machine.handle(clock::now(), Input::Scale(slots));
+                if let Some(before) = self.revision.before.take() {
+                    self.primary.setup(|current| *current = before);
                 }
             }
             _ => {}
@@ -62,10 +54,9 @@ impl Guard {
         let before = self.primary.settings().clone();
         self.primary.setup(|settings| planned.into_iter().for_each(|change| change(settings)));
         let slots = self.primary.settings().slots();
-        let was = (slots != before.slots()).then(|| self.machine.workers());
-        self.revision.before = Some(Before { settings: before, slots: was });
-        if was.is_some() {
-            self.machine.handle(clock::now(), Input::Scale(slots));
+        if slots != before.slots() {
+            self.machine.handle(clock::now(), Input::Revised(slots));
         }
+        self.revision.before = Some(before);
     }
 }

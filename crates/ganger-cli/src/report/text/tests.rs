@@ -139,6 +139,12 @@ fn other_notices() {
         Event::Absent { signal: "SIGHUP", meaning: "the reload" },
         "SIGHUP is ignored: the reload is not in this version",
     );
+    for (request, line) in [
+        (Request::Reload, "not reloaded: the gang is stopping"),
+        (Request::Scale(3), "not changed to 3 workers: the gang is stopping"),
+    ] {
+        check(noticed(Notice::TooLate(request), false, &[]), line);
+    }
     let started = Notice::Started { worker: WorkerId(1), slot: Slot(0) };
     assert_eq!(lines(&noticed(started, false, &[]), false, false), None);
 }

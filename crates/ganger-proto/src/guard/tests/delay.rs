@@ -49,6 +49,8 @@ fn nothing_is_changed_meanwhile() {
     gang.hear(Input::Stop);
     gang.hear(Input::Reload);
     gang.hear(Input::Scale(5));
+    let told = [Notice::TooLate(Request::Reload), Notice::TooLate(Request::Scale(5))];
+    assert_eq!(gang.notices[gang.notices.len() - 2..], told);
     // The one that was being started takes over; the other slot is let be.
     gang.listens(3);
     assert_eq!(gang.done, [Action::Hint(WorkerId(1))]);

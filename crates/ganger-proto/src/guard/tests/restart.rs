@@ -210,6 +210,23 @@ fn so_does_a_change_of_their_number() {
 }
 
 #[test]
+fn a_reload_that_fails_puts_their_number_back_and_leaves_the_slot_vacant() {
+    for slots in [1, 3] {
+        let mut gang = gang_with_codes(2);
+        gang.exits(1, 78);
+        gang.hear(Input::Reload);
+        gang.hear(Input::Revised(slots));
+        assert_eq!(gang.guard.workers(), slots);
+        gang.clear();
+        gang.dies(3);
+        assert_eq!(gang.guard.workers(), 2);
+        gang.pass(Duration::from_secs(60));
+        let again = |action: &Action| matches!(action, Action::Start(Slot(0), _));
+        assert!(!gang.done.iter().any(again), "{slots} slots: {:?}", gang.done);
+    }
+}
+
+#[test]
 fn a_failed_start_is_strict_and_work_that_is_done_is_none() {
     let config = |restart| Config { workers: 2, restart, ..Config::default() };
     let mut gang = Gang::new(config(Restart::OnFailure));

@@ -17,7 +17,7 @@ const MOST: usize = 4000;
 type Happening = (usize, fn(&mut World, WorkerId));
 
 /// A stop and a kill are at the end of each run.
-const HAPPENINGS: [Happening; 21] = [
+const HAPPENINGS: [Happening; 22] = [
     (300, |world, id| world.with(id, Worker::die)),
     (20, |world, id| world.with(id, |worker, around| worker.exit(0, around))),
     (20, |world, id| world.with(id, |worker, around| worker.exit(ENOUGH.into(), around))),
@@ -45,6 +45,7 @@ const HAPPENINGS: [Happening; 21] = [
     (10, |world, _| world.upgrade()),
     // What somebody asks of the gang.
     (8, |world, _| world.say_to_guard(Input::Reload)),
+    (4, |world, _| world.revise()),
     (20, |world, _| world.scale()),
     (40, |world, _| world.pause()),
 ];
@@ -93,14 +94,27 @@ impl World {
 
     /// Somebody wants more workers, or fewer.
     fn scale(&mut self) {
+        let wanted = self.another_size();
+        self.around.note("scale to", WorkerId(0), wanted);
+        self.say_to_guard(Input::Scale(wanted));
+    }
+
+    /// Somebody wants a reload, to more workers or to fewer.
+    fn revise(&mut self) {
+        let wanted = self.another_size();
+        self.around.note("reload to", WorkerId(0), wanted);
+        self.say_to_guard(Input::Reload);
+        self.say_to_guard(Input::Revised(wanted));
+    }
+
+    fn another_size(&mut self) -> u32 {
         let size = self.seats.len();
         let wanted = match self.around.random.below(4) {
             0 => 1 + self.around.random.below(size * 2),
             1 => size.saturating_sub(1),
             _ => size + 1,
         };
-        self.around.note("scale to", WorkerId(0), wanted as u32);
-        self.say_to_guard(Input::Scale(wanted.min(MOST) as u32));
+        wanted.min(MOST) as u32
     }
 
     /// Somebody wants a slot to get no connections, or again.
