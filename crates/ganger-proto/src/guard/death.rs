@@ -120,7 +120,8 @@ impl Guard {
         if !held_slot {
             let then = match ward.replaced {
                 Some(Some(by)) => Then::ReplacedBy(by),
-                _ => Then::Nothing,
+                Some(None) => self.successor_in(now, slot, worker).map_or(Then::Nothing, Then::RetryIn),
+                None => Then::Nothing,
             };
             // Why an heir is killed has been told.
             let told = matches!(cause, Cause::Unfit(_));
@@ -180,6 +181,12 @@ impl Guard {
         let pause = backoff.young_death(now, &mut self.random);
         let hopeless = backoff.is_hopeless(now) && self.ready() == 0;
         (!hopeless).then_some(pause)
+    }
+
+    /// When the one that is to follow the worker is started, if that is still to come.
+    fn successor_in(&self, now: Time, slot: Slot, worker: WorkerId) -> Option<Duration> {
+        let place = self.slots.get(slot.0 as usize).filter(|place| place.predecessor == Some(worker))?;
+        place.start_at.map(|at| at - now)
     }
 
     /// The slot's workers die as fast as they are started, and no other is ready.

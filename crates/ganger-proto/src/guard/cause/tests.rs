@@ -169,6 +169,22 @@ fn who_panics_is_replaced_at_once_and_may_finish() {
 }
 
 #[test]
+fn who_panics_young_and_is_dead_before_its_successor_comes_is_told_with_when_that_is() {
+    let mut gang = Gang::new();
+    gang.hear(Input::Panicked(ONE, panic(None)));
+    let two = WorkerId(2);
+    gang.hear(Input::Sign(two, Sign::Listening));
+    gang.hear(Input::Panicked(two, panic(None)));
+    assert_eq!(gang.last, 2, "not at once");
+    gang.hear(Input::Exited(two, Exit::Code(101)));
+    let then = match gang.notices.last() {
+        Some(Notice::Died { worker, then, .. }) if *worker == two => then,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(then, Then::RetryIn(pause) if !pause.is_zero()), "{then:?}");
+}
+
+#[test]
 fn a_panic_before_the_first_worker_is_ready_ends_the_gang() {
     let now = Time::from_zero(Duration::from_secs(1000));
     let guard = Guard::new(now, Config::default());
