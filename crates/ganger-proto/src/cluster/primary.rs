@@ -13,6 +13,7 @@
 //! A worker's connections are taken back only when it is reaped *and* its channel is read to its end. Each
 //! query is answered once. What a worker says about a socket that it does not hold changes nothing.
 
+mod answer;
 mod dispatch;
 mod leave;
 mod open;
@@ -423,69 +424,6 @@ impl<C> Primary<C> {
             // A worker that was asked to leave closes what we took from it already.
             None if self.workers.get(&id).is_some_and(|worker| worker.draining) => {}
             None => self.event(Event::Misbehaved { worker: id, what: Misbehaviour::UnknownKey }),
-        }
-    }
-
-    fn handle_delivered(&mut self, id: WorkerId, seq: Seq, connection: C) {
-        let worker = self.workers.get_mut(&id);
-        let hand_off =
-            worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == seq));
-        match hand_off {
-            Some(hand_off) => {
-                hand_off.acknowledged = true;
-                hand_off.connection = Some(connection);
-            }
-            None => self.orphan(connection),
-        }
-    }
-
-    fn handle_answer(&mut self, now: Time, id: WorkerId, ack: Seq, accepted: bool) {
-        // An answer before the ACK would be for a connection that the worker cannot have.
-        let worker = self.workers.get_mut(&id);
-        let hand_off =
-            worker.and_then(|worker| worker.under_way.iter_mut().find(|hand_off| hand_off.seq == ack));
-        let Some(connection) = hand_off.and_then(|hand_off| hand_off.connection.take()) else {
-            return self.event(Event::Misbehaved { worker: id, what: Misbehaviour::UnknownAnswer });
-        };
-        let Some(mut hand_off) = self.take_hand_off(now, id, ack) else { return self.orphan(connection) };
-        if accepted {
-            self.counters.served += 1;
-            self.drop_connection(connection, Fate::Accepted);
-            self.opened(now, id, hand_off.peer);
-            self.dispatch_after(now, hand_off.listener, hand_off.since);
-        } else {
-            hand_off.acknowledged = false;
-            self.refused(now, id, hand_off, connection);
-        }
-    }
-
-    /// Takes a hand-off off the books, whatever its outcome.
-    fn take_hand_off(&mut self, now: Time, id: WorkerId, seq: Seq) -> Option<HandOff<C>> {
-        let worker = self.workers.get_mut(&id)?;
-        let at = worker.under_way.iter().position(|hand_off| hand_off.seq == seq)?;
-        let hand_off = worker.under_way.remove(at)?;
-        self.ahead &= !worker.under_way.is_empty();
-        if hand_off.is_question {
-            self.event(Event::Probed { worker: id, lag: now - hand_off.since });
-        }
-        if let Some(listener) = self.listeners.get_mut(&hand_off.listener) {
-            listener.change(id, |load| load.under_way = load.under_way.saturating_sub(1));
-        }
-        Some(hand_off)
-    }
-
-    fn refused(&mut self, now: Time, id: WorkerId, mut hand_off: HandOff<C>, connection: C) {
-        hand_off.refused_by.push(id);
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.has_refused = true;
-        }
-        match self.listeners.get_mut(&hand_off.listener) {
-            Some(listener) => {
-                let HandOff { peer, refused_by, .. } = hand_off;
-                listener.pending.push_front(Waiting { connection, peer, refused_by });
-                self.dispatch_after(now, hand_off.listener, hand_off.since);
-            }
-            None => self.orphan(connection),
         }
     }
 

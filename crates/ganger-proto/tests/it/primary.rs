@@ -2,6 +2,8 @@
 
 mod ahead;
 mod leave;
+mod open;
+mod passed_by;
 mod private;
 mod probe;
 
@@ -342,91 +344,6 @@ fn a_slot_that_goes_for_good_is_passed_by_then_emptied_then_closed() {
 }
 
 #[test]
-fn least_conn_goes_by_what_is_open() {
-    let mut bench = Bench::with(Policy::LeastConn);
-    let (busy, idle) = (bench.worker_in(0), bench.worker_in(1));
-    for connection in 1..=4 {
-        bench.accept(1, connection);
-        let worker = *bench.way_of(connection).last().unwrap();
-        bench.answer(worker, connection, true);
-    }
-    let open =
-        |bench: &Bench| bench.primary.snapshot().workers.iter().map(|worker| worker.open).collect::<Vec<_>>();
-    assert_eq!(open(&bench), [2, 2]);
-    assert!(bench.primary.wants_survey());
-    // Those of the second have ended.
-    let left: BTreeSet<u64> =
-        (1..=4).filter(|connection| bench.way_of(*connection) == [busy]).map(u64::from).collect();
-    bench.pass(Duration::from_millis(1));
-    bench.handle(Input::Surveyed { since: bench.now, open: left });
-    assert_eq!(open(&bench), [2, 0]);
-    for connection in 5..=6 {
-        bench.accept(1, connection);
-        assert_eq!(bench.way_of(connection), [idle]);
-        bench.answer(idle, connection, true);
-    }
-    // What was taken while the survey was made counts as open.
-    bench.handle(Input::Surveyed { since: Time::default(), open: BTreeSet::new() });
-    assert_eq!(open(&bench), [0, 2]);
-}
-
-#[test]
-fn a_worker_of_ours_tells_what_it_closes() {
-    let mut bench = Bench::with(Policy::LeastConn);
-    let worker = bench.fork();
-    bench.say(worker, Act::Online { ganger: Some(1) });
-    bench.listen(worker, 80);
-    bench.accept(1, 1);
-    bench.accept(1, 2);
-    bench.answer(worker, 1, true);
-    bench.answer(worker, 2, true);
-    assert_eq!(bench.primary.snapshot().workers[0].open, 2);
-    assert!(!bench.primary.wants_survey());
-    bench.say(worker, Act::Closes { count: 1 });
-    assert_eq!(bench.primary.snapshot().workers[0].open, 1);
-    bench.say(worker, Act::Closes { count: u32::MAX });
-    assert_eq!(bench.primary.snapshot().workers[0].open, 0);
-}
-
-#[test]
-fn a_worker_that_reports_what_it_has_open_is_not_surveyed() {
-    let mut bench = Bench::with(Policy::LeastConn);
-    let worker = bench.fork();
-    bench.listen(worker, 80);
-    bench.primary.set_capabilities(bench.now, worker, Capabilities::NODE);
-    let report = |connections| {
-        let mut report = Report::default();
-        report.connections = Some(connections);
-        Act::Report(report)
-    };
-    let open = |bench: &Bench| bench.primary.snapshot().workers[0].open;
-    let peer = |cookie| Peer { client: Client::Anyone, cookie: Some(cookie) };
-    let accept = |bench: &mut Bench, connection: u32| {
-        bench.handle(Input::Accepted { socket: SocketId(1), connection, peer: peer(connection.into()) });
-        bench.answer(worker, connection, true);
-    };
-    accept(&mut bench, 1);
-    assert!(bench.primary.wants_survey());
-    // It counts the one that it has answered for.
-    bench.say(worker, report(1));
-    assert_eq!((open(&bench), bench.primary.wants_survey()), (1, false));
-    accept(&mut bench, 2);
-    assert_eq!((open(&bench), bench.primary.wants_survey()), (2, false));
-    bench.say(worker, report(0));
-    assert_eq!(open(&bench), 0);
-    // Who lies does so at its own cost.
-    bench.say(worker, report(u32::MAX));
-    accept(&mut bench, 3);
-    assert_eq!(open(&bench), u32::MAX);
-    // Without a count it only says the rest.
-    let mut rest = Report::default();
-    rest.term = Some(true);
-    bench.say(worker, Act::Report(rest));
-    assert_eq!((open(&bench), bench.primary.report(worker)), (u32::MAX, Some(rest)));
-    assert_eq!(bench.primary.snapshot().workers[0].report, Some(rest));
-}
-
-#[test]
 fn a_worker_that_drains_gets_nothing_new_and_is_asked_to_leave_later() {
     let mut bench = Bench::new();
     let [one, two] = [bench.worker(&[80]), bench.worker(&[80])];
@@ -509,79 +426,4 @@ fn whose_first_bytes_are_waited_for_counts_as_waiting() {
     bench.primary.close_sockets();
     bench.accept(1, 2);
     assert!(!bench.done().contains(&Done::Peek(2)));
-}
-
-#[test]
-fn a_paused_slot_gets_nothing_whoever_fills_it() {
-    let mut bench = Bench::new();
-    let (paused, other) = (bench.worker_in(0), bench.worker_in(1));
-    bench.primary.pause_slot(bench.now, Slot(0), true);
-    bench.accept(1, 1);
-    assert_eq!(bench.way_of(1), [other]);
-    bench.answer(other, 1, true);
-    bench.die(paused);
-    let successor = bench.worker_in(0);
-    bench.accept(1, 2);
-    assert_eq!(bench.way_of(2), [other]);
-    bench.accept(1, 3);
-    assert_eq!(bench.way_of(3), [], "it waits");
-    bench.primary.pause_slot(bench.now, Slot(0), false);
-    bench.perform();
-    assert_eq!(bench.way_of(3), [successor]);
-    // With sockets of their own, new connections are led past it.
-    let mut bench = Bench::with(Policy::ReusePort);
-    bench.worker_in(0);
-    bench.worker_in(1);
-    bench.done();
-    bench.primary.pause_slot(bench.now, Slot(1), true);
-    bench.perform();
-    bench.primary.pause_slot(bench.now, Slot(1), false);
-    bench.perform();
-    assert_eq!(bench.done(), [Done::Steer(2, true), Done::Steer(2, false)]);
-}
-
-#[test]
-fn a_socket_that_is_going_to_be_closed_gets_nothing_even_if_the_others_are_paused() {
-    let mut bench = Bench::with(Policy::ReusePort);
-    bench.worker_in(0);
-    bench.worker_in(1);
-    bench.primary.pause_slot(bench.now, Slot(0), true);
-    bench.perform();
-    bench.done();
-    bench.primary.retire_slot(bench.now, Slot(1));
-    bench.perform();
-    assert_eq!(bench.done(), [Done::Steer(1, false), Done::Steer(2, true)], "they wait at the other");
-}
-
-#[test]
-fn who_is_withdrawn_gets_nothing_more_and_may_be_asked_to_leave_then() {
-    let mut bench = Bench::new();
-    let (old, new) = (bench.worker_in(0), bench.worker_in(0));
-    bench.primary.withdraw(bench.now, old);
-    bench.accept(1, 1);
-    assert_eq!(bench.way_of(1), [new]);
-    bench.primary.disconnect(bench.now, old);
-    let effects = std::iter::from_fn(|| bench.primary.poll_effect());
-    let asked = |effect: Effect<u32>| matches!(effect, Effect::Send { message, .. } if message.act == Act::Disconnect);
-    assert!(effects.into_iter().any(asked));
-}
-
-#[test]
-fn who_is_withdrawn_gets_nothing_from_a_dead_slot_either() {
-    let mut bench = Bench::with(Policy::ReusePort);
-    let (old, dead, other) = (bench.worker_in(0), bench.worker_in(1), bench.worker_in(2));
-    bench.die(dead);
-    bench.pass(Duration::from_millis(100));
-    bench.primary.withdraw(bench.now, old);
-    // A slot that is paused and goes on takes nobody back.
-    bench.primary.pause_slot(bench.now, Slot(0), true);
-    bench.primary.pause_slot(bench.now, Slot(0), false);
-    bench.perform();
-    bench.accept(2, 1);
-    bench.accept(2, 2);
-    assert_eq!(
-        (bench.way_of(1), bench.way_of(2)),
-        (vec![other], vec![]),
-        "it waits for the one that is left"
-    );
 }
