@@ -31,6 +31,8 @@ pub const CHANNEL_SERIALIZATION_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
 /// Environment of the primary: `rr` or `none`.
 pub const CLUSTER_SCHED_POLICY: &str = "NODE_CLUSTER_SCHED_POLICY";
+/// Environment: more of a Node's own options, which those of the command line stand above.
+pub const OPTIONS: &str = "NODE_OPTIONS";
 /// Environment: a worker's slot, under the name that PM2 gave it and applications read.
 pub const APP_INSTANCE: &str = "NODE_APP_INSTANCE";
 

@@ -17,6 +17,7 @@ mod group;
 mod listen;
 mod listener;
 pub mod messenger;
+mod options;
 mod orphans;
 mod place;
 mod primary;
@@ -89,9 +90,9 @@ pub struct Settings {
     /// Exit codes by which the program says that it is not to be started again, for the [guard](crate::guard) of the workers;
     /// the cluster itself starts nobody again. Default: none.
     pub no_restart_codes: Vec<u8>,
-    /// The port of a Node's inspector, where the arguments have it inspected (`--inspect` or one of its like before the
-    /// script): one for all, 0 for any. Default: one more for each worker, from that of the argument or 9229 on. No
-    /// effect on other programs.
+    /// The port of a Node's inspector, where the worker's arguments (before the script) or its variable `NODE_OPTIONS`
+    /// have it inspected (`--inspect` or one of its like): one for all, 0 for any. Default: one more for each worker, from
+    /// that of the option or 9229 on, and any where the option says 0. No effect on other programs.
     pub inspect_port: Option<u16>,
     /// The gang's name, for `GANGER_NAME` and `GANGER_ID`. Default: the program's file name.
     pub name: String,

@@ -88,3 +88,9 @@ pub(super) fn of_worker(
     // What the user sets stands above what we set.
     env.chain(settings.env.iter().chain(launch.env).cloned()).collect()
 }
+
+/// What a process finds in a variable that is started with these, of which the last one counts, above our own.
+pub(super) fn value(variables: &[(OsString, OsString)], name: &str) -> Option<OsString> {
+    let set = variables.iter().rev().find(|(variable, _)| variable == name);
+    set.map(|(_, value)| value.clone()).or_else(|| std::env::var_os(name))
+}

@@ -17,6 +17,8 @@ use std::{
 use ganger_proto::node::hints::{GRACEFUL_NAME, GRACEFUL_SOURCE, NAME, SOURCE};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+use super::options;
+
 /// Where the directory may be made, the best first; before them comes what is meant for temporary files.
 const PLACES: [&str; 3] = ["/dev/shm", "/var/tmp", "/run"];
 /// What its name begins with; the process's number follows, and a running one.
@@ -68,10 +70,9 @@ impl Place {
 /// Whether a Node with these arguments can have the hints: what it is to run is not a debugger's business, and it can
 /// read files that it was not told of.
 pub(super) fn takes_hints_with(args: &[OsString]) -> bool {
-    let is_option = |arg: &&OsString| arg.as_encoded_bytes().starts_with(b"-");
-    let mut options = args.iter().take_while(is_option).map(|arg| arg.to_string_lossy());
     let is_strict = |option: &str| REFUSED_WITH.iter().any(|strict| option.starts_with(strict));
-    args.first().is_none_or(|first| first != "inspect") && !options.any(|option| is_strict(&option))
+    let is_debugger = args.first().is_some_and(|first| first == "inspect");
+    !is_debugger && !options::own(args).any(|option| is_strict(option.name))
 }
 
 /// Node's options that restrict what may be read: 20's permissions (from 22 on `--require` is allowed what it names),
@@ -340,6 +341,6 @@ mod tests {
         );
         assert!(taken("app.js --experimental-permission") && taken(""));
         assert!(!taken("inspect app.js") && !taken("--inspect --experimental-permission x.js"));
-        assert!(!taken("--experimental-policy=p.json x.js"));
+        assert!(!taken("--experimental-policy=p.json x.js") && !taken("-r y --experimental-permission x.js"));
     }
 }

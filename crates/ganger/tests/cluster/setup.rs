@@ -231,24 +231,31 @@ ask(worker, ['env', ['NODE_UNIQUE_ID']], mustCall((env) => {
   ask(worker, ['children'], mustCall((it) => { assert.deepStrictEqual(it, [false, false]); worker.kill(); }));
 }));";
 
-/// Each worker's inspector has a port of its own, and none is opened here.
+/// Each worker's inspector has a port of its own, wherever it is said that there is one, and none is opened here.
 async fn inspector_port(major: &str) {
-    let directory = Directory::new();
-    let mut settings =
-        directory.workers(major, Policy::RoundRobin, "process.send([process.execArgv, process.debugPort]);");
-    settings.args.insert(0, "--inspect-port=127.0.0.1:20000".into());
-    let mut gang = Gang::new(settings);
-    let says = async |gang: &mut Gang, port: u16| {
-        gang.fork().await;
-        let option = format!("--inspect-port={port}");
-        let (_, seen) = gang.message().await;
-        assert_eq!(seen, json!([["--inspect-port=127.0.0.1:20000", option], port]));
-    };
-    says(&mut gang, 20001).await;
-    says(&mut gang, 20002).await;
-    gang.with(|primary| primary.setup(|settings| settings.inspect_port = Some(30000))).await;
-    says(&mut gang, 30000).await;
-    says(&mut gang, 30000).await;
+    let option = "--inspect-port=127.0.0.1:20000";
+    let ways = [(&[option][..], ""), (&["-r", "fs", option], ""), (&[], option), (&["-r", "fs"], option)];
+    for (args, variable) in ways {
+        let directory = Directory::new();
+        let script = "process.send([process.execArgv, process.debugPort]);";
+        let mut settings = directory.workers(major, Policy::RoundRobin, script);
+        settings.args.splice(..0, args.iter().map(Into::into));
+        settings.env.push(("NODE_OPTIONS".into(), variable.into()));
+        let mut gang = Gang::new(settings);
+        let says = async |gang: &mut Gang, port: u16| {
+            gang.fork().await;
+            let (_, seen) = gang.message().await;
+            let mut expected = args.to_vec();
+            let own = format!("--inspect-port={port}");
+            expected.insert(if args.contains(&option) { args.len() } else { 0 }, &own);
+            assert_eq!(seen, json!([expected, port]));
+        };
+        says(&mut gang, 20001).await;
+        says(&mut gang, 20002).await;
+        gang.with(|primary| primary.setup(|settings| settings.inspect_port = Some(30000))).await;
+        says(&mut gang, 30000).await;
+        says(&mut gang, 30000).await;
+    }
 }
 
 /// They are nobody; the sockets are root's, who opens them.

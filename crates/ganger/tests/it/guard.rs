@@ -318,12 +318,18 @@ fn what_a_killed_worker_has_started_goes_with_it() {
 /// At a breakpoint it would not answer.
 #[test]
 fn who_is_debugged_is_asked_nothing() {
-    for (options, is_asked) in [(&[][..], true), (&["--inspect=0"], false)] {
+    let by_option = |is_asked, options: &'static [&str]| (options, "", is_asked);
+    for (options, variable, is_asked) in [
+        by_option(true, &[]),
+        by_option(false, &["--inspect=0"]),
+        by_option(false, &["-r", "fs", "--inspect=0"]),
+        (&[], "--inspect=0", false),
+    ] {
         run(async {
             let directory = Directory::new();
             let mut settings = directory.workers(NODE, Policy::RoundRobin, SERVE);
             settings.args.splice(..0, options.iter().map(Into::into));
-            settings.inspect_port = Some(0);
+            settings.env.push(("NODE_OPTIONS".into(), variable.into()));
             let mut guard = guarded(settings, Config::default());
             let worker = ready(&mut guard).await;
             assert_eq!(guard.primary().can_probe(worker), is_asked);

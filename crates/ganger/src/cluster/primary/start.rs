@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ganger_proto::{Generation, Slot, WorkerId, cluster::Held, session::Limits};
+use ganger_proto::{Generation, Slot, WorkerId, cluster::Held, node, session::Limits};
 
 use super::{
     DEAF_AFTER, Primary, Token, notify,
@@ -15,17 +15,13 @@ use super::{
 };
 use crate::{
     channel::{LaneLink, Link},
-    cluster::{Event, ForkError, Settings, WorkerInfo, environment, group::Launch, place},
+    cluster::{Event, ForkError, Settings, WorkerInfo, environment, group::Launch, options, place},
     process::{Command, Started, Stdio, Streams},
     sys::poll::Interest,
 };
 
 /// A worker's channel is this descriptor in it, as in Node, where nothing else is said.
 pub(super) const CHANNEL: usize = 3;
-/// Node's `process.debugPort`, where no argument says another.
-const INSPECTOR: u16 = 9229;
-/// The lowest port that is counted on to: Node's `kMinPort`.
-const LOWEST: u16 = 1024;
 
 impl Primary {
     /// Starts a worker in the lowest slot that nobody holds.
@@ -102,14 +98,19 @@ impl Primary {
         let launch = settings.launch(slot);
         let mut command = Command::new(launch.program);
         command.args(self.hints(&settings, &launch));
-        let args = inspected(launch.program, launch.args, settings.inspect_port, &mut self.inspected);
-        let is_inspected = args.len() > launch.args.len();
+        let mut variables = environment::of_worker(&settings, &launch, id, slot);
+        variables.extend(env.iter().cloned());
+        let mut args = launch.args.to_vec();
+        let is_inspected = is_node(launch.program) && {
+            let options = environment::value(&variables, node::OPTIONS);
+            options::inspect(&mut args, options.as_deref(), settings.inspect_port, &mut self.inspected)
+        };
         command.args(args);
         command.guarded(true).stdio(stdio(&settings, launch.channel)).serialization(launch.serialization);
         command.lane(launch.channel && launch.lane && !is_runtime(launch.program));
         let notify = self.notify_socket(format_args!("worker-{id}"));
         notify::tell(&mut command, notify.as_ref(), self.watchdog);
-        command.envs(environment::of_worker(&settings, &launch, id, slot)).envs(env.iter().cloned());
+        command.envs(variables);
         if let Some(cwd) = launch.cwd {
             command.cwd(cwd);
         }
@@ -209,34 +210,6 @@ fn stdio(settings: &Settings, channel: bool) -> Vec<Stdio> {
         list.push(Stdio::Ipc);
     }
     list
-}
-
-/// The arguments of a worker, whose inspector gets a port of its own if it is a Node that has one
-/// (`createWorkerProcess` and `getInspectPort` in `lib/internal/cluster/primary.js` and `lib/internal/util/inspector.js`).
-fn inspected(program: &OsStr, args: &[OsString], port: Option<u16>, count: &mut u16) -> Vec<OsString> {
-    let mut args = args.to_vec();
-    // Options of Node's stand before the script; one with a value of its own ends the search early.
-    let options = args.iter().take_while(|arg| arg.as_encoded_bytes().starts_with(b"-")).count();
-    let Some(first) = args[..options].iter().find_map(|arg| inspector(arg.to_str()?)) else { return args };
-    if !is_node(program) {
-        return args;
-    }
-    let port = port.unwrap_or_else(|| {
-        *count = count.wrapping_add(1);
-        first.checked_add(*count).unwrap_or_else(|| first.wrapping_add(*count).wrapping_add(LOWEST))
-    });
-    args.insert(options, format!("--inspect-port={port}").into());
-    args
-}
-
-/// The port of an option that has a Node inspected.
-fn inspector(option: &str) -> Option<u16> {
-    let (name, value) = option.split_once('=').unwrap_or((option, ""));
-    if !["--inspect", "--inspect-brk", "--inspect-port", "--inspect-wait", "--debug-port"].contains(&name) {
-        return None;
-    }
-    let port = value.rsplit(':').next().and_then(|port| port.parse().ok());
-    Some(port.unwrap_or(INSPECTOR))
 }
 
 fn is_node(program: &OsStr) -> bool {
