@@ -10,6 +10,7 @@ mod agent;
 mod hearing;
 mod lane;
 mod letters;
+mod life;
 mod notify;
 mod peek;
 mod perform;
@@ -63,8 +64,10 @@ use worker::{Cargo, Worker};
 const TURNS: u32 = 8;
 /// So much is done for others in a row.
 const CALLS: usize = 64;
-/// A worker may leave so much unread before it is cut off.
-const DEAF_AFTER: usize = 8 << 20;
+/// So many bytes of its users' messages may wait for a worker or the agent: more is refused.
+const QUEUE: usize = 8 << 20;
+/// A worker may leave so much unread before it is cut off. Users' messages alone do not bring it there.
+const DEAF_AFTER: usize = 2 * QUEUE;
 
 /// A cluster's primary: forks workers, owns their sockets, shares out connections.
 ///
@@ -400,6 +403,7 @@ impl Primary {
             let Some(worker) = self.workers.get_mut(&id) else { continue };
             let Some(link) = worker.link.as_mut() else { continue };
             let blocked = link.flush() == Flushed::Blocked;
+            life::lock(&worker.life).set_queued(link.session.queued());
             if blocked != worker.blocked {
                 worker.blocked = blocked;
                 let interest = if blocked { Interest::ReadWrite } else { Interest::Read };

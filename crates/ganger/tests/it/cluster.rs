@@ -6,4 +6,5 @@ mod pitfalls;
 mod rogue;
 mod schedule;
 mod shortage;
+mod slow;
 mod sockets;

@@ -10,7 +10,7 @@ use ganger_proto::{
 };
 
 use super::{
-    DEAF_AFTER, Primary, Token,
+    Primary, QUEUE, Token,
     notify::{self, NotifySocket},
     start::CHANNEL,
     worker::{Cargo, KILL},
@@ -68,7 +68,7 @@ impl Primary {
         }
         let Started { process, mut ends, channel, .. } = command.start()?;
         let info = AgentInfo { id, pid: process.pid(), channel: wanted.channel };
-        let limits = Limits { validate: true, queue: DEAF_AFTER, ..Limits::default() };
+        let limits = Limits { validate: true, queue: QUEUE, ..Limits::default() };
         let link = channel.map(|socket| Link::new(socket, settings.serialization, limits)).transpose();
         let watched = link.and_then(|link| {
             let poller = self.poller.get_ref();
@@ -113,10 +113,10 @@ impl Primary {
         self.agent.as_mut().map(|agent| std::mem::take(&mut agent.output)).unwrap_or_default()
     }
 
-    /// Sends the agent a message that is no letter. `Ok(false)` means that it is slow to read.
+    /// Sends the agent a message that is no letter. `Ok(false)` means that it is slow to read: 128 KiB or more wait for it.
     ///
     /// # Errors
-    /// [`SendError`], with the reason.
+    /// [`SendError`], with the reason; of what it does not read at most 8 MiB are kept.
     pub fn send_to_agent<T: serde::Serialize + ?Sized>(&mut self, message: &T) -> Result<bool, SendError> {
         let agent = self.agent.as_mut().ok_or(SendError::closed(None))?;
         let link = agent.link.as_mut().ok_or(SendError::closed(None))?;

@@ -12,7 +12,7 @@ use ganger_proto::{
     session::{Attachment, Order, SendErrorReason},
 };
 
-use super::{Cargo, Primary, Token, deaf, worker, worker::Worker};
+use super::{Cargo, Primary, Token, deaf, life, worker::Worker};
 use crate::{
     clock,
     cluster::{Event, WorkerFault, sockets::Socket},
@@ -200,7 +200,7 @@ impl Primary {
             _ => return,
         };
         let Some(entry) = self.workers.get(&id) else { return };
-        worker::lock(&entry.life).follow(&event);
+        life::lock(&entry.life).follow(&event);
         let worker = entry.info;
         let event = match event {
             Online { .. } => Event::Online { worker },

@@ -10,8 +10,10 @@ use std::{
 use ganger_proto::{Generation, Slot, WorkerId, cluster::Held, node, session::Limits};
 
 use super::{
-    DEAF_AFTER, Primary, Token, notify,
-    worker::{LaneEnd, Life, Worker, WorkerHandle},
+    DEAF_AFTER, Primary, Token,
+    life::Life,
+    notify,
+    worker::{LaneEnd, Worker, WorkerHandle},
 };
 use crate::{
     channel::{LaneLink, Link},

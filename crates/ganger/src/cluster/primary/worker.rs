@@ -2,19 +2,23 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use ganger_proto::{
     Generation, Payload, Serialization, Slot, WorkerId,
-    cluster::{Event, Held, WorkerState},
+    cluster::{Held, WorkerState},
     node::{HandleKind, hints::Report},
     session::{Flow, SendErrorReason},
 };
 use tokio::sync::mpsc;
 
-use super::{Call, DEAF_AFTER, Primary, notify::NotifySocket};
+use super::{
+    Call, Primary,
+    life::{Life, lock},
+    notify::NotifySocket,
+};
 use crate::{
     channel::{LaneLink, Link, Message, SendError, attachment},
     clock,
@@ -25,8 +29,6 @@ use crate::{
 
 pub(super) const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 const TERM: i32 = rustix::process::Signal::TERM.as_raw();
-/// From so many bytes on that wait a worker counts as slow.
-const SLOW: usize = 64 << 10;
 
 /// A worker's process and our end of its channel.
 #[derive(Debug)]
@@ -95,56 +97,6 @@ impl From<OwnedFd> for Cargo {
     }
 }
 
-/// What everybody who holds a worker knows of it, also when it is dead.
-#[derive(Debug)]
-pub(super) struct Life {
-    state: WorkerState,
-    has_channel: bool,
-    exited_after_disconnect: Option<bool>,
-    /// How many bytes of messages wait until the primary has a moment.
-    waiting: usize,
-}
-
-impl Life {
-    pub(super) fn new(has_channel: bool) -> Self {
-        Self { state: WorkerState::None, has_channel, exited_after_disconnect: None, waiting: 0 }
-    }
-
-    /// What the machine has told.
-    pub(super) fn follow(&mut self, event: &Event) {
-        match event {
-            Event::Online { .. } => self.state = WorkerState::Online,
-            Event::Listening { .. } => self.state = WorkerState::Listening,
-            Event::Leaving { .. } => self.exited_after_disconnect = Some(true),
-            Event::Disconnect { .. } => {
-                self.state = WorkerState::Disconnected;
-                self.exited_after_disconnect.get_or_insert(false);
-            }
-            Event::Exit { exited_after_disconnect, .. } => {
-                self.state = WorkerState::Dead;
-                self.exited_after_disconnect = Some(*exited_after_disconnect);
-            }
-            _ => {}
-        }
-    }
-
-    /// It was asked to disconnect.
-    fn asked(&mut self) {
-        if self.state != WorkerState::Dead {
-            self.exited_after_disconnect = Some(true);
-        }
-    }
-
-    fn is_connected(&self) -> bool {
-        self.has_channel && !matches!(self.state, WorkerState::Disconnected | WorkerState::Dead)
-    }
-}
-
-/// Nobody panics while it is locked.
-pub(super) fn lock(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
-    life.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A worker, to be kept and used from anywhere, also when it is dead: Node's `Worker` in the primary. Cheap to clone. What
 /// is asked of it is done by whoever drives the [`Primary`], in the order of the calls.
 #[derive(Clone, Debug)]
@@ -184,7 +136,7 @@ impl WorkerHandle {
 
     /// Node's `worker.state`.
     pub fn state(&self) -> WorkerState {
-        lock(&self.life).state
+        lock(&self.life).state()
     }
 
     /// Whether its channel is open: from the start on, long before it is online.
@@ -200,13 +152,15 @@ impl WorkerHandle {
     /// Whether it goes, or went, of its own accord or because it was asked to disconnect; none as long as neither is
     /// known.
     pub fn exited_after_disconnect(&self) -> Option<bool> {
-        lock(&self.life).exited_after_disconnect
+        lock(&self.life).exited_after_disconnect()
     }
 
-    /// Sends it a message. `Ok(false)` means that it is slow to read, and whoever can wait should.
+    /// Sends it a message. `Ok(false)` means that it is slow to read, and whoever can wait should: with this message 128 KiB or
+    /// more, which is Node's mark, wait for it, in the primary and beyond what the kernel holds.
     ///
     /// # Errors
-    /// [`SendError`]: the value cannot be written, the channel is closed, too much waits. What becomes known later (the
+    /// [`SendError`]: the value cannot be written, the channel is closed, or it would be more than 8 MiB that wait
+    /// ([`QueueFull`](SendErrorReason::QueueFull)): then it is not sent, and the worker is not blamed. What becomes known later (the
     /// worker ends before it reads it) is nobody's error, as in Node.
     pub fn send<T: serde::Serialize + ?Sized>(&self, message: &T) -> Result<bool, SendError> {
         self.send_with(message, None)
@@ -229,19 +183,19 @@ impl WorkerHandle {
             if !life.is_connected() || self.calls.is_closed() {
                 return Err(SendError::closed(handle));
             }
-            if life.waiting + size > DEAF_AFTER {
+            if !life.has_room(size) {
                 return Err(SendError::Refused { reason: SendErrorReason::QueueFull, handle });
             }
-            life.waiting += size;
+            life.promise(size);
         }
         let (id, life) = (self.info.id, self.life.clone());
         let call = move |primary: &mut Primary| {
-            lock(&life).waiting -= size;
+            lock(&life).keep(size);
             primary.post_late(id, &payload, handle);
         };
         // Whoever drives the primary may just have dropped it: then the worker is gone, too.
         let _ = self.calls.send(Box::new(call));
-        Ok(lock(&self.life).waiting < SLOW)
+        Ok(!lock(&self.life).is_slow())
     }
 
     /// Takes it out of dispatch and has its clients go: see [`Primary::drain`].
@@ -320,10 +274,11 @@ impl Primary {
         }
     }
 
-    /// Sends a worker a message. `Ok(false)` means that it is slow to read.
+    /// Sends a worker a message. `Ok(false)` means that it is slow to read: 128 KiB or more wait for it, or a message behind a
+    /// handle that it has not acknowledged.
     ///
     /// # Errors
-    /// [`SendError`], with the reason.
+    /// [`SendError`], with the reason; as [`WorkerHandle::send`], for which the same 8 MiB hold.
     pub fn send<T: serde::Serialize + ?Sized>(
         &mut self,
         id: WorkerId,
@@ -360,9 +315,19 @@ impl Primary {
         payload: &Payload,
         handle: Option<Handle>,
     ) -> Result<bool, SendError> {
-        let link = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut());
-        let Some(link) = link else { return Err(SendError::closed(handle)) };
+        let Some(worker) = self.workers.get(&id) else { return Err(SendError::closed(handle)) };
+        if worker.link.is_some() && !lock(&worker.life).has_room(payload.as_bytes().len()) {
+            return Err(SendError::Refused { reason: SendErrorReason::QueueFull, handle });
+        }
+        self.keep(id, payload, handle)
+    }
+
+    /// Puts a user's message, for which there is room, into a worker's session.
+    fn keep(&mut self, id: WorkerId, payload: &Payload, handle: Option<Handle>) -> Result<bool, SendError> {
+        let Some(worker) = self.workers.get_mut(&id) else { return Err(SendError::closed(handle)) };
+        let Some(link) = worker.link.as_mut() else { return Err(SendError::closed(handle)) };
         let sent = link.session.send(payload, handle.map(attachment::<Cargo>).transpose()?);
+        lock(&worker.life).set_queued(link.session.queued());
         let flow = sent.map_err(|error| SendError::Refused {
             reason: error.reason,
             handle: error.handle.and_then(Cargo::into_users).and_then(|fd| Handle::try_from(fd).ok()),
@@ -373,11 +338,8 @@ impl Primary {
 
     /// Of what was promised to be sent nobody hears an error any more.
     fn post_late(&mut self, id: WorkerId, payload: &Payload, handle: Option<Handle>) {
-        let Err(error) = self.send_payload(id, payload, handle) else { return };
+        let Err(error) = self.keep(id, payload, handle) else { return };
         let Some(worker) = self.info(id) else { return };
-        if matches!(error, SendError::Refused { reason: SendErrorReason::QueueFull, .. }) {
-            self.fault(worker, super::deaf());
-        }
         if let Some(handle) = error.into_handle() {
             self.undelivered(worker, Some(handle.into()));
         }
