@@ -216,6 +216,7 @@ impl Primary {
 
     /// Takes a worker out of dispatch, before it is [asked to leave](Self::disconnect).
     pub fn withdraw(&mut self, id: WorkerId) {
+        self.messenger.worker_leaves(id);
         self.machine.withdraw(clock::now(), id);
     }
 

@@ -18,6 +18,7 @@ use crate::support::{Directory, Gang, NODE, ask, example, node, run};
 on_each_node! {
     every_address_is_found: "messenger",
     letters_in_the_advanced_serialization: "messenger, advanced",
+    who_leaves_is_drawn_only_if_all_do: "a random one during a drain",
     bad_letters_are_answered: "bad letters",
     who_does_not_read_holds_up_nobody: "a receiver that does not read",
 }
@@ -179,6 +180,34 @@ async fn every_address_is_found(major: &str) {
         })
         .await;
     assert_eq!((letter.action.as_str(), letter.parse::<u8>().unwrap()), ("up", 1));
+}
+
+/// Whether it is asked to leave or says so itself, it gets what goes to it or to all.
+async fn who_leaves_is_drawn_only_if_all_do(major: &str) {
+    let leaving = json!({ "cmd": "NODE_CLUSTER", "act": "exitedAfterDisconnect", "seq": 4711 });
+    let panic = json!({ "cmd": "NODE_GANGER_PANIC", "message": "boom" });
+    for way in ["drain", "withdraw", "says so", "panics"] {
+        let mut office = Office::open(major, Serialization::Json).await;
+        for (who, all_leave) in [(ONE, false), (TWO, true)] {
+            let Party::Worker(id) = who else { unreachable!() };
+            match way {
+                "drain" => office.gang.with(move |primary| primary.drain(id)).await,
+                "withdraw" => office.gang.with(move |primary| primary.withdraw(id)).await,
+                "says so" => office.tell(who, json!({ "send": [leaving] })).await,
+                _ => office.tell(who, json!({ "send": [panic] })).await,
+            }
+            assert_eq!(office.got().await, [], "{way}");
+            for _ in 0..20 {
+                let sent = office.gang.with(|primary| primary.send_letter(To::Random, "any", &())).await;
+                assert_eq!(sent.unwrap(), 1, "{way}");
+            }
+            let got = office.got().await;
+            let to_one = got.iter().filter(|(who, _)| *who == ONE).count();
+            assert_eq!((got.len(), to_one > 0), (20, all_leave), "{way}");
+            let got = office.send(AGENT, json!({ "to": "workers", "action": "all" })).await;
+            assert!(matches!(got[..], [(ONE, _), (TWO, _)]), "{way}: {got:?}");
+        }
+    }
 }
 
 async fn letters_in_the_advanced_serialization(major: &str) {

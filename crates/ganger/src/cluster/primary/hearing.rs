@@ -38,6 +38,7 @@ impl Primary {
                     self.events.push_back(Event::Message { worker: info, message });
                 }
                 session::Event::Panic(panic) => {
+                    self.messenger.worker_leaves(id);
                     self.perform_effects();
                     self.events.push_back(Event::Panicked { worker: info, panic });
                 }
@@ -69,6 +70,9 @@ impl Primary {
             && is_node(info.pid)
         {
             self.machine.set_capabilities(now, info.id, Capabilities::NODE);
+        }
+        if message.act == Act::ExitedAfterDisconnect {
+            self.messenger.worker_leaves(info.id);
         }
         self.answers += 1;
         self.machine.handle(now, Input::Message { worker: info.id, message });

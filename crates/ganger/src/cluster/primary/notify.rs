@@ -88,6 +88,9 @@ impl Primary {
         let Some(socket) = &worker.notify else { return };
         let worker = worker.info;
         for notification in receive(socket, &mut self.buffer) {
+            if notification.stopping {
+                self.messenger.worker_leaves(id);
+            }
             self.perform_effects();
             self.events.push_back(Event::Notified { worker, notification });
         }

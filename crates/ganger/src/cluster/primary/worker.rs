@@ -367,6 +367,7 @@ impl Primary {
     /// [`Worker::stopping`](crate::cluster::Worker::stopping) resolves. [`Primary::disconnect`] follows, a little later. Any other
     /// worker ignores it.
     pub fn drain(&mut self, id: WorkerId) {
+        self.messenger.worker_leaves(id);
         self.machine.drain(clock::now(), id);
     }
 
@@ -401,6 +402,7 @@ impl Primary {
     fn close_channel_of(&mut self, id: WorkerId) {
         if let Some(link) = self.workers.get_mut(&id).and_then(|worker| worker.link.as_mut()) {
             link.session.disconnect();
+            self.messenger.worker_leaves(id);
             self.dirty.push(id);
         }
     }
