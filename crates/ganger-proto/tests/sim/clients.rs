@@ -3,7 +3,10 @@
 //! Every move is written down with where it comes from, so a connection that is in two places, or served
 //! twice, is found at the step in which it happens.
 
-use ganger_proto::{SocketId, WorkerId, cluster::Fate};
+use ganger_proto::{
+    SocketId, WorkerId,
+    cluster::{Fate, ListenerSnapshot},
+};
 use serde::{Deserialize, Serialize};
 
 /// Our copy of a connection. Not `Clone`: the compiler sees to it that there is one.
@@ -122,14 +125,44 @@ impl Clients {
         self.get(number).kept_by = Some(worker);
     }
 
-    /// The primary has heard that the worker refuses.
+    /// The worker refuses.
     pub(crate) fn refused(&mut self, number: u32, worker: WorkerId, step: u64) {
         self.get(number).refusals.push((worker, step));
     }
 
-    /// Whether the worker has refused it in or after this step.
-    pub(crate) fn was_refused(&self, number: u32, worker: WorkerId, since: u64) -> bool {
-        self.all[number as usize].refusals.iter().any(|(by, step)| *by == worker && *step >= since)
+    /// Nobody is turned away whom somebody would serve: orphaned is only who came by a socket that no worker has any more, and
+    /// refused who was refused by each that has it, since the step in which it got it.
+    pub(crate) fn check_given_up(
+        &self,
+        number: u32,
+        fate: Fate,
+        listeners: &[ListenerSnapshot],
+        since: impl Fn(WorkerId, &ListenerSnapshot) -> u64,
+    ) {
+        let Client { socket, refusals, .. } = &self.all[number as usize];
+        let listener = listeners.iter().find(|one| one.id == *socket || one.sockets.contains(socket));
+        let holders = listener.map(|listener| &listener.holders[..]).unwrap_or_default();
+        match (fate, listener) {
+            (Fate::Orphaned, _) => {
+                assert!(
+                    holders.is_empty(),
+                    "connection {number} is orphaned, and {holders:?} would serve it"
+                );
+            }
+            (Fate::Refused, Some(listener)) => {
+                assert!(!holders.is_empty(), "connection {number} was refused by nobody");
+                for holder in holders {
+                    let since = since(*holder, listener);
+                    let has_refused = refusals.iter().any(|(by, step)| by == holder && *step >= since);
+                    assert!(
+                        has_refused,
+                        "connection {number} is given up, and worker {holder} has not refused it"
+                    );
+                }
+            }
+            (Fate::Refused, None) => panic!("connection {number} was refused, and nobody has its socket"),
+            _ => {}
+        }
     }
 
     /// The worker reads from the connection or writes to it.
@@ -194,8 +227,7 @@ impl Clients {
         for (number, client) in self.all.iter().enumerate() {
             assert_eq!(client.place, Place::Closed, "connection {number} still waits: {client:?}");
             assert_eq!(client.copy, None, "connection {number} is still open: {client:?}");
-            // Refused and orphaned were checked when it happened; who was touched or kept and is not
-            // served lost its worker.
+            // Refused and orphaned were checked when it happened; who was touched or kept and is not served lost its worker.
             let reason = client.fate.is_some() || client.touched_by.is_some();
             assert!(client.served || reason, "connection {number} got lost: {client:?}");
         }

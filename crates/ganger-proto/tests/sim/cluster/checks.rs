@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ganger_proto::{SocketId, cluster::ListenerSnapshot};
+use ganger_proto::{
+    SocketId,
+    cluster::{Fate, ListenerSnapshot},
+};
 
 use super::world::World;
 use crate::clients::Place;
@@ -97,15 +100,14 @@ impl World {
         listeners.find(|listener| listener.id == socket || listener.sockets.contains(&socket))
     }
 
-    /// Refused is only who was refused by everybody, since they came.
-    pub(crate) fn check_refused(&self, number: u32) {
-        let socket = self.snapshot_of(self.around.clients.socket(number)).expect("its socket is known");
-        assert!(!socket.holders.is_empty(), "connection {number} was refused by nobody");
-        for holder in &socket.holders {
-            let since = self.joined.get(&(*holder, socket.key.clone())).copied().unwrap_or(0);
-            assert!(
-                self.around.clients.was_refused(number, *holder, since),
-                "connection {number} is given up, but worker {holder} has not refused it"
+    /// The primary gives up a connection: it may.
+    pub(crate) fn check_given_up(&self, number: u32, fate: Fate) {
+        if matches!(fate, Fate::Refused | Fate::Orphaned) {
+            self.around.clients.check_given_up(
+                number,
+                fate,
+                &self.primary.snapshot().listeners,
+                |worker, listener| self.joined.get(&(worker, listener.key.clone())).copied().unwrap_or(0),
             );
         }
     }

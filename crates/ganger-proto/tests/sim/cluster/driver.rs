@@ -2,7 +2,7 @@
 
 use ganger_proto::{
     Seq, WorkerId,
-    cluster::{Capabilities, Effect, Event, Fate, Input, Policy, Primary},
+    cluster::{Capabilities, Effect, Event, Input, Policy, Primary},
     node::{Act, ClusterMessage, HandleKind},
     session::{Attachment, Order, SendErrorReason},
 };
@@ -73,9 +73,7 @@ impl World {
                 self.examining.push((listener, connection, peer));
             }
             Effect::Drop { connection, fate } => {
-                if fate == Fate::Refused {
-                    self.check_refused(connection.0);
-                }
+                self.check_given_up(connection.0, fate);
                 self.around.clients.closed(connection.0, Place::Primary, fate);
             }
             Effect::Event(event) => self.tell(event),

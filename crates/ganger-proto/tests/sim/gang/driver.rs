@@ -81,6 +81,10 @@ impl World {
                 if fate != Fate::Accepted {
                     self.around.note("is given up", WorkerId(0), connection.0);
                 }
+                if matches!(fate, Fate::Refused | Fate::Orphaned) {
+                    let listeners = self.primary.snapshot().listeners;
+                    self.around.clients.check_given_up(connection.0, fate, &listeners, |_, _| 0);
+                }
                 self.around.clients.closed(connection.0, Place::Primary, fate);
             }
             Effect::Event(event) => self.told.push_back(event),
@@ -109,6 +113,7 @@ impl World {
         let worker = self.workers.get_mut(&id).filter(|worker| worker.session_open);
         let Some(worker) = worker.filter(|worker| worker.down.len() < worker.temper.room) else {
             self.around.note("is full for", id, number);
+            self.around.clients.refused(number, id, self.around.step);
             return self.handle(Input::Returned { worker: id, seq, connection });
         };
         assert!(!worker.reaped, "a connection for the dead");
@@ -147,6 +152,9 @@ impl World {
             }
             Said::Nack(seq) => {
                 let connection = self.take_from_session(id, seq);
+                if !is_question(connection.0) {
+                    self.around.clients.refused(connection.0, id, self.around.step);
+                }
                 self.handle(Input::Returned { worker: id, seq, connection });
             }
             Said::Garbage => {

@@ -326,6 +326,7 @@ impl Worker {
             self.serve(number, around);
         } else {
             around.clients.copy_closed(number, self.id);
+            around.clients.refused(number, self.id, around.step);
         }
         self.say(around, Act::Accepted { ack, accepted });
         true
