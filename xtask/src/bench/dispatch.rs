@@ -25,8 +25,8 @@ impl Measure for Dispatch {
     }
 
     fn about(&self) -> String {
-        "what the machine, the sessions and the loop around them do for a connection from its acceptance to its \
-         worker's answer; 64 clients, 2 and 1,000 workers, without system calls"
+        "what the machine, the sessions on Node's wire and a loop around them like the primary's own do for a connection \
+         from its acceptance to its worker's answer; 64 clients, 2 and 1,000 workers, without system calls and lanes"
             .into()
     }
 

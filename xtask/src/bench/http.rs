@@ -13,7 +13,7 @@ use crate::fetch;
 /// Connections that are open or being opened at any time.
 const CLIENTS: usize = 64;
 /// What is measured of each contender in a round.
-const DURATION: Duration = Duration::from_secs(2);
+const DURATION: Duration = Duration::from_secs(3);
 
 /// How long a connection lasts.
 #[derive(Clone, Copy, PartialEq, Eq)]

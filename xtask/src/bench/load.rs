@@ -17,8 +17,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Sample;
 
 /// How many exchanges come before those that are counted: so many, and not so long, since Node's compiler goes by how often
-/// it has seen a function. A cluster's rate grows until it has served 30,000 to 40,000 requests, two and a half times in all.
-const WARM_UP: u64 = 40_000;
+/// it has seen a function. A cluster's rate grows until it has served 30,000 to 45,000 requests, to more than twice of what it is at first.
+const WARM_UP: u64 = 50_000;
 /// How long they may take.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
 
