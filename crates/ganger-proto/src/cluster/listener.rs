@@ -42,7 +42,7 @@ pub(super) struct Listener<C> {
     pub(super) key: ListenerKey,
     pub(super) target: Target,
     pub(super) backlog: u32,
-    /// The first query's `data`, given to everybody who asks.
+    /// The `data` of the first query that has some, given to everybody who asks from then on.
     pub(super) data: Option<Box<str>>,
     /// Whether the primary accepts and hands over; otherwise the workers have the sockets themselves.
     pub(super) hands_over: bool,

@@ -71,7 +71,7 @@ pub enum Act {
         key: ListenerKey,
         /// A negative errno for failure; Node writes 0 for a shared socket and null for round robin.
         errno: Option<i32>,
-        /// The `data` of the first query for this key (TLS ticket keys), as raw JSON.
+        /// The `data` of the first query for this key that has some (TLS ticket keys), as raw JSON; in errors too.
         data: Option<Box<str>>,
         /// The bound address; absent for Unix-domain sockets and shared ones.
         sockname: Option<Sockname>,

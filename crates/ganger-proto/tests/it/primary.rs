@@ -1,6 +1,7 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
 mod ahead;
+mod data;
 mod leave;
 mod open;
 mod passed_by;

@@ -18,7 +18,6 @@ use crate::{
 pub(crate) fn trials() -> Vec<Trial> {
     [
         trial("HTTP", |major| each_policy(major, http)),
-        trial("HTTPS", |major| each_policy(major, https)),
         trial("HTTP/2", |major| each_policy(major, http2)),
         trial("WebSocket", |major| each_policy(major, web_socket)),
         trial("net", |major| each_policy(major, net)),
@@ -31,7 +30,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     .collect()
 }
 
-fn trial<F: Future<Output = ()> + 'static>(what: &'static str, test: fn(&'static str) -> F) -> Vec<Trial> {
+pub(crate) fn trial<F: Future<Output = ()> + 'static>(
+    what: &'static str,
+    test: fn(&'static str) -> F,
+) -> Vec<Trial> {
     let trial = |major: &'static str| {
         Trial::test(format!("{what} with Node {major}"), move || {
             support::run(test(major));
@@ -42,14 +44,22 @@ fn trial<F: Future<Output = ()> + 'static>(what: &'static str, test: fn(&'static
     NODES.into_iter().map(trial).collect()
 }
 
-async fn each_policy<F: Future<Output = ()>>(major: &'static str, test: fn(&'static str, Policy) -> F) {
+pub(crate) async fn each_policy<F: Future<Output = ()>>(
+    major: &'static str,
+    test: fn(&'static str, Policy) -> F,
+) {
     for policy in &POLICIES {
         test(major, policy.clone()).await;
     }
 }
 
 /// Two workers with a script, and where both of them listen.
-async fn two(directory: &Directory, major: &str, policy: Policy, script: &str) -> (Gang, SocketAddr) {
+pub(crate) async fn two(
+    directory: &Directory,
+    major: &str,
+    policy: Policy,
+    script: &str,
+) -> (Gang, SocketAddr) {
     let mut gang = Gang::new(directory.workers(major, policy, script));
     let (_, address) = gang.fork_listening().await;
     let (_, other) = gang.fork_listening().await;
@@ -58,7 +68,7 @@ async fn two(directory: &Directory, major: &str, policy: Policy, script: &str) -
 }
 
 /// What a client in the same Node prints, which finds the port in `port`.
-async fn client(directory: &Directory, major: &str, address: SocketAddr, script: &str) -> String {
+pub(crate) async fn client(directory: &Directory, major: &str, address: SocketAddr, script: &str) -> String {
     let script = directory.write("client.js", &format!("const port = Number(process.argv[2]);\n{script}"));
     let mut command = Command::new(node(major));
     command.arg(script).arg(address.port().to_string()).guarded(true).kill_on_drop(true).kill_signal(9);
@@ -93,24 +103,6 @@ async fn http(major: &'static str, policy: Policy) {
             "{answer}"
         );
     }
-}
-
-/// Its workers need the ticket keys of the first of them, in the reply to the query.
-async fn https(major: &'static str, policy: Policy) {
-    let directory = Directory::new();
-    directory.write("key.pem", include_str!("tls/key.pem"));
-    directory.write("cert.pem", include_str!("tls/cert.pem"));
-    let script = "
-        const { readFileSync } = require('fs'), { join } = require('path');
-        const [key, cert] = ['key.pem', 'cert.pem'].map((name) => readFileSync(join(__dirname, name)));
-        require('https').createServer({ key, cert }, (request, response) => response.end('secret')).listen(0, '127.0.0.1');";
-    let (_gang, address) = two(&directory, major, policy, script).await;
-    let script = "
-        const get = (left) => require('https').get({ port, host: '127.0.0.1', agent: false, rejectUnauthorized: false }, (response) => {
-          response.on('data', (data) => console.log(data.toString())).on('end', () => left && get(left - 1));
-        });
-        get(2);";
-    assert_eq!(client(&directory, major, address, script).await, "secret\nsecret\nsecret");
 }
 
 async fn http2(major: &'static str, policy: Policy) {

@@ -25,6 +25,7 @@ mod sockets;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "the other test binaries use the rest")]
 mod support;
+mod tls;
 mod udp;
 
 use std::{env, future::Future};
@@ -47,6 +48,7 @@ fn main() {
         api::trials(),
         flood::trials(),
         apps::trials(),
+        tls::trials(),
         hints::trials(),
         refused::trials(),
         descriptor::trials(),

@@ -2,7 +2,7 @@
 
 use super::{MAX_FAILURES, MAX_SOCKETS, Primary};
 use crate::{
-    Seq, SocketId, Time, WorkerId,
+    ListenerKey, Seq, SocketId, Time, WorkerId,
     cluster::{
         Effect, Event, Misbehaviour, Policy, Share,
         listener::{Listener, Socket, Sockets, State},
@@ -22,33 +22,38 @@ const LONGEST_ADDRESS: usize = 512;
 const LONGEST_DATA: usize = 64 << 10;
 
 impl<C> Primary<C> {
-    pub(super) fn handle_query(&mut self, now: Time, id: WorkerId, seq: Option<Seq>, query: Query) {
+    pub(super) fn handle_query(&mut self, now: Time, id: WorkerId, seq: Option<Seq>, mut query: Query) {
         // Without a number there is no answer; who was asked to leave gets none, as in Node.
         let (Some(seq), Some(worker)) = (seq, self.workers.get(&id)) else { return };
         if worker.draining || worker.exited_after_disconnect == Some(true) {
             return;
         }
         let key = query.key();
-        let too_long = query.address.as_ref().is_some_and(|address| address.len() > LONGEST_ADDRESS)
-            || query.data.as_ref().is_some_and(|data| data.len() > LONGEST_DATA);
-        let Some(target) = query.target().filter(|_| !too_long) else {
-            return self.reply_error(id, seq, &query, EINVAL);
+        let too_much = query.data.take_if(|data| data.len() > LONGEST_DATA).is_some();
+        let too_long = query.address.as_ref().is_some_and(|address| address.len() > LONGEST_ADDRESS);
+        let Some(target) = query.target().filter(|_| !too_much && !too_long) else {
+            return self.reply_error(id, seq, key, query.data, EINVAL);
         };
         // What it closed a moment ago counts as well: it is still open.
         let its_own = |listener: &&Listener<C>| listener.knows(id) || listener.was_closed_by(id);
         if self.listeners.values().filter(its_own).count() >= MAX_SOCKETS {
             self.event(Event::Misbehaved { worker: id, what: Misbehaviour::TooManySockets });
-            return self.reply_error(id, seq, &query, EMFILE);
+            return self.reply_error(id, seq, key, query.data, EMFILE);
         }
         let live = |listener: &Listener<C>| listener.key == key && !listener.is_closing();
-        match self.listeners.iter().find(|(_, listener)| live(listener)) {
-            Some((_, listener)) if listener.knows(id) => self.reply_error(id, seq, &query, EADDRINUSE),
-            Some((listener, _)) => {
-                let listener = *listener;
-                self.seat(now, listener, id, seq);
-            }
-            None => self.open(id, seq, query, target),
+        let Some((socket, listener)) = self.listeners.iter_mut().find(|(_, listener)| live(listener)) else {
+            return self.open(id, seq, query, target);
+        };
+        // Whoever has some is the first, though others without may have been before it.
+        if listener.data.is_none() {
+            listener.data = query.data;
         }
+        if listener.knows(id) {
+            let data = listener.data.clone();
+            return self.reply_error(id, seq, key, data, EADDRINUSE);
+        }
+        let socket = *socket;
+        self.seat(now, socket, id, seq);
     }
 
     /// Makes a listener for what nobody asked for before.
@@ -148,6 +153,7 @@ impl<C> Primary<C> {
             }
             Err(errno) => {
                 let (key, target) = (listener.key.clone(), listener.target.clone());
+                let data = listener.data.clone();
                 listener.sockets.remove(socket_id);
                 if listener.sockets.is_empty() {
                     self.listeners.remove(&id);
@@ -160,11 +166,7 @@ impl<C> Primary<C> {
                     self.tell_failure(*worker, target, errno);
                 }
                 for (worker, ack) in asked {
-                    let (data, sockname) = (None, None);
-                    let key = key.clone();
-                    let errno = Some(-errno);
-                    let reply = Act::QueryReply { ack, key, errno, data, sockname, tell_closes: false };
-                    self.send(worker, reply);
+                    self.reply_error(worker, ack, key.clone(), data.clone(), errno);
                 }
             }
         }
@@ -232,9 +234,16 @@ impl<C> Primary<C> {
         self.dispatch(now, id);
     }
 
-    fn reply_error(&mut self, worker: WorkerId, ack: Seq, query: &Query, errno: i32) {
-        let (key, data, sockname) = (query.key(), None, None);
+    /// A TLS server reads `data` from these replies too, and dies of none.
+    fn reply_error(
+        &mut self,
+        worker: WorkerId,
+        ack: Seq,
+        key: ListenerKey,
+        data: Option<Box<str>>,
+        errno: i32,
+    ) {
         let errno = Some(-errno);
-        self.send(worker, Act::QueryReply { ack, key, errno, data, sockname, tell_closes: false });
+        self.send(worker, Act::QueryReply { ack, key, errno, data, sockname: None, tell_closes: false });
     }
 }
