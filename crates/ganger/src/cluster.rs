@@ -83,9 +83,9 @@ pub struct Settings {
     /// What all their descriptors are, from 0 on, whatever the two above say: Node's `stdio`. The channel is where
     /// [`Stdio::Ipc`] stands in it, else behind the last. Default: the standard streams, and the channel as 3.
     pub stdio: Option<Vec<Stdio>>,
-    /// The user that they become. Default: the primary's.
+    /// The user that they become, and the agent unless it has [one of its own](AgentSettings::uid). Default: the primary's.
     pub uid: Option<u32>,
-    /// The group that they become. Default: the primary's.
+    /// The group that they become, and the agent likewise. Default: the primary's.
     pub gid: Option<u32>,
     /// Exit codes by which the program says that it is not to be started again, for the [guard](crate::guard) of the workers;
     /// the cluster itself starts nobody again. Default: none.

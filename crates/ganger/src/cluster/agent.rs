@@ -23,6 +23,10 @@ pub struct AgentSettings {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory. Default: the workers'.
     pub cwd: Option<PathBuf>,
+    /// The user that it becomes. Default: the workers', see [`Settings::uid`](super::Settings::uid).
+    pub uid: Option<u32>,
+    /// The group that it becomes. Default: the workers', see [`Settings::gid`](super::Settings::gid).
+    pub gid: Option<u32>,
     /// Whether it has a channel. Without one it gets no messages, and says that it is ready by `READY=1` or not at all.
     /// Default: true.
     pub channel: bool,
@@ -31,7 +35,15 @@ pub struct AgentSettings {
 impl AgentSettings {
     /// An agent that runs `program` without arguments.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), cwd: None, channel: true }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            uid: None,
+            gid: None,
+            channel: true,
+        }
     }
 
     /// An agent that runs this program again, with the same arguments.

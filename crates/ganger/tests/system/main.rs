@@ -12,7 +12,7 @@ use std::{
 
 use ganger::{
     Guard,
-    cluster::{Primary, Settings},
+    cluster::{AgentSettings, Primary, Settings},
     guard::{Config, Notice, Report},
     sys::{
         pidfd::Exit,
@@ -182,6 +182,31 @@ fn a_worker_that_becomes_somebody_else_has_its_own_notify_socket() {
         assert_eq!(sent_by(NOBODY, socket), Exit::Code(0));
         assert_eq!(sent_by(NOBODY - 1, socket), Exit::Code(1));
     });
+}
+
+/// Who opens the gang's sockets may be root, and the agent is not, unless that is said.
+#[test]
+fn the_agent_becomes_whom_the_workers_become_or_somebody_of_its_own() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (own, expected) in [(None, NOBODY), (Some(NOBODY - 1), NOBODY - 1), (Some(0), 0)] {
+        let file = directory.path().join(expected.to_string());
+        let mut agent = AgentSettings::new("/bin/sh");
+        let script = "echo $(id -u) $(id -g) $(stat -c %u \"$NOTIFY_SOCKET\") > \"$0\"";
+        agent.args = vec!["-c".into(), script.into(), file.clone().into()];
+        (agent.uid, agent.gid, agent.channel) = (own, own, false);
+        let mut settings = Settings::new("/bin/true");
+        (settings.uid, settings.gid) = (Some(NOBODY), Some(NOBODY));
+        settings.agent = Some(agent);
+        runtime.block_on(async {
+            let mut primary = Primary::new(settings).unwrap();
+            primary.start_agent().unwrap();
+            while primary.next().await.is_some() {}
+        });
+        assert_eq!(fs::read_to_string(file).unwrap(), format!("{expected} {expected} {expected}\n"));
+    }
 }
 
 const FIXTURE: &str = "GANGER_TEST_FIXTURE";

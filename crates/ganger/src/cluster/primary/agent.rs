@@ -60,11 +60,18 @@ impl Primary {
             command.descriptor(CHANNEL, Stdio::Ipc).serialization(settings.serialization);
         }
         // Nobody asks whether it is there.
-        let notify = self.notify_socket(format_args!("agent-{id}"));
+        let uid = wanted.uid.or(settings.uid);
+        let notify = self.notify_socket(format_args!("agent-{id}"), uid);
         notify::tell(&mut command, notify.as_ref(), None);
         command.envs(environment::of_agent(&settings, wanted, id));
         if let Some(cwd) = wanted.cwd.as_ref().or(settings.cwd.as_ref()) {
             command.cwd(cwd);
+        }
+        if let Some(uid) = uid {
+            command.uid(uid);
+        }
+        if let Some(gid) = wanted.gid.or(settings.gid) {
+            command.gid(gid);
         }
         let Started { process, mut ends, channel, .. } = command.start()?;
         let info = AgentInfo { id, pid: process.pid(), channel: wanted.channel };

@@ -55,9 +55,12 @@ impl Primary {
         self.watchdog = watchdog;
     }
 
-    /// The socket of a process that is about to be started.
-    pub(super) fn notify_socket(&mut self, name: impl fmt::Display) -> Option<NotifySocket> {
-        let owner = self.settings.uid;
+    /// The socket of a process that is about to be started, as this user or the primary's.
+    pub(super) fn notify_socket(
+        &mut self,
+        name: impl fmt::Display,
+        owner: Option<u32>,
+    ) -> Option<NotifySocket> {
         self.in_place(|place| {
             let path = place.path()?.join(name.to_string());
             let (fd, file) = socket::receive_at(&path, owner)?;

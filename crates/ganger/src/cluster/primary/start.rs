@@ -110,7 +110,7 @@ impl Primary {
         command.args(args);
         command.guarded(true).stdio(stdio(&settings, launch.channel)).serialization(launch.serialization);
         command.lane(launch.channel && launch.lane && !is_runtime(launch.program));
-        let notify = self.notify_socket(format_args!("worker-{id}"));
+        let notify = self.notify_socket(format_args!("worker-{id}"), settings.uid);
         notify::tell(&mut command, notify.as_ref(), self.watchdog);
         command.envs(variables);
         if let Some(cwd) = launch.cwd {
