@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sys::socket;
+
 /// The address of a listener, or of one end of a connection. Shows as a person would write it: `127.0.0.1:8000`,
 /// `/run/app.sock`, `@abstract`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +80,12 @@ impl From<tokio::net::unix::SocketAddr> for Endpoint {
     fn from(address: tokio::net::unix::SocketAddr) -> Self {
         net::SocketAddr::from(address).into()
     }
+}
+
+/// A numeric address, perhaps with an interface, and a port.
+pub(super) fn of_ip(host: &str, port: u16) -> Option<Endpoint> {
+    let (ip, scope) = socket::parse_ip(host).ok()?;
+    Some(socket::socket_addr(ip, scope, port).into())
 }
 
 /// Where a socket is bound.

@@ -10,7 +10,7 @@ use std::{
 
 use ganger_proto::node::{DEFAULT_BACKLOG, Target};
 
-use crate::sys::socket::ReusePort;
+use crate::sys::socket::{self, ReusePort};
 
 /// Where and how to listen. Whatever says only where is enough: a port (on all addresses), a socket address, a path.
 ///
@@ -39,7 +39,8 @@ pub struct Listen {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Port { host: Option<IpAddr>, port: u16 },
+    Port(u16),
+    Ip(SocketAddr),
     Path(PathBuf),
     Descriptor(RawFd),
 }
@@ -55,7 +56,7 @@ impl Listen {
     /// A port on all addresses: IPv6 and IPv4 for TCP where the machine can, IPv4 for UDP, as in Node. Port 0 is one
     /// that is free, the same for all workers that ask for it.
     pub fn port(port: u16) -> Self {
-        Self::at(Place::Port { host: None, port })
+        Self::at(Place::Port(port))
     }
 
     /// A Unix-domain socket. A relative path is relative to the worker's directory, as in Node; one that begins with NUL
@@ -139,7 +140,7 @@ impl Listen {
     }
 
     pub(super) fn port_sharing(&self) -> ReusePort {
-        let shares = self.reuse_port && matches!(self.place, Place::Port { .. });
+        let shares = self.reuse_port && matches!(self.place, Place::Port(_) | Place::Ip(_));
         if shares { ReusePort::Always } else { ReusePort::Never }
     }
 
@@ -159,12 +160,17 @@ impl Listen {
     pub(super) fn target(&self, flow: Flow) -> io::Result<Target> {
         let ipv6_only = self.ipv6_only;
         Ok(match (&self.place, flow) {
-            (Place::Port { host, port }, Flow::Connections) => {
-                Target::Tcp { host: host.map(|host| host.to_string()), port: *port, ipv6_only }
-            }
-            (Place::Port { host, port }, Flow::Datagrams) => {
-                let host = host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).to_string();
+            (Place::Port(port), Flow::Connections) => Target::Tcp { host: None, port: *port, ipv6_only },
+            (Place::Port(port), Flow::Datagrams) => {
+                let host = Ipv4Addr::UNSPECIFIED.to_string();
                 Target::Udp { host, port: *port, ipv6_only, reuse_addr: self.reuse_addr }
+            }
+            (Place::Ip(address), Flow::Connections) => {
+                Target::Tcp { host: Some(socket::show_ip(*address)), port: address.port(), ipv6_only }
+            }
+            (Place::Ip(address), Flow::Datagrams) => {
+                let (host, port) = (socket::show_ip(*address), address.port());
+                Target::Udp { host, port, ipv6_only, reuse_addr: self.reuse_addr }
             }
             (Place::Path(path), Flow::Connections) => {
                 let not_text = || {
@@ -180,6 +186,13 @@ impl Listen {
             (Place::Descriptor(fd), Flow::Datagrams) => Target::UdpFd(*fd),
         })
     }
+}
+
+/// An address on an interface that is named, if there is one of that name: `[fe80::1%eth0]:3000`.
+fn on_interface(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
+    let (ip, scope) = socket::parse_ip(host).ok()?;
+    (scope != 0).then_some(socket::socket_addr(ip, scope, port.parse().ok()?))
 }
 
 /// As Node's `path.resolve`: absolute, and without `..`. It is the text that workers share a socket by.
@@ -204,13 +217,13 @@ impl From<u16> for Listen {
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        (address.ip(), address.port()).into()
+        Self::at(Place::Ip(address))
     }
 }
 
 impl From<(IpAddr, u16)> for Listen {
     fn from((host, port): (IpAddr, u16)) -> Self {
-        Self::at(Place::Port { host: Some(host), port })
+        SocketAddr::from((host, port)).into()
     }
 }
 
@@ -226,8 +239,8 @@ impl From<PathBuf> for Listen {
     }
 }
 
-/// As a person writes it: `3000`, `:3000`, `127.0.0.1:3000`, `[::]:3000`, `unix:/run/app.sock`, `unix:@abstract`. Whatever
-/// has a slash in it is a path as well. The error is one of `InvalidInput`.
+/// As a person writes it: `3000`, `:3000`, `127.0.0.1:3000`, `[::]:3000`, `[fe80::1%eth0]:3000`, `unix:/run/app.sock`,
+/// `unix:@abstract`. Whatever has a slash in it is a path as well. The error is one of `InvalidInput`.
 impl FromStr for Listen {
     type Err = io::Error;
 
@@ -241,11 +254,14 @@ impl FromStr for Listen {
         if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
             return Ok(Self::port(port));
         }
-        text.parse::<SocketAddr>().map(Self::from).map_err(|_| {
-            let message =
-                format!("{text:?} is no place to listen: it takes a port, an address with a port, or a path");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        })
+        text.parse().ok().or_else(|| on_interface(text)).map(|address: SocketAddr| address.into()).ok_or_else(
+            || {
+                let message = format!(
+                    "{text:?} is no place to listen: it takes a port, an address with a port, or a path"
+                );
+                io::Error::new(io::ErrorKind::InvalidInput, message)
+            },
+        )
     }
 }
 
@@ -261,9 +277,15 @@ mod tests {
         check("127.0.0.1:80", SocketAddr::from(([127, 0, 0, 1], 80)).into());
         check("[::]:80", "[::]:80".parse::<SocketAddr>().unwrap().into());
         check("unix:/run/app.sock", Listen::path("/run/app.sock"));
+        let lo = "[fe80::1%lo]:80".parse::<Listen>().unwrap();
+        let host = "fe80::1%lo".to_owned();
+        let target = Target::Tcp { host: Some(host.clone()), port: 80, ipv6_only: false };
+        assert_eq!(lo.target(Flow::Connections).unwrap(), target);
+        let target = Target::Udp { host, port: 80, ipv6_only: false, reuse_addr: false };
+        assert_eq!(lo.target(Flow::Datagrams).unwrap(), target);
         check("./app.sock", Listen::path("app.sock"));
         check("unix:@name", Listen::path("\0name"));
-        for wrong in ["", "65536", "-1", "localhost", "1.2.3.4"] {
+        for wrong in ["", "65536", "-1", "localhost", "1.2.3.4", "[fe80::1%none]:80"] {
             let error = wrong.parse::<Listen>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("{wrong:?} is no place to listen")), "{error}");
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -61,7 +61,7 @@ impl Socket {
         backlog: u32,
     ) -> io::Result<(Self, Option<Sockname>)> {
         let Some(address) = socket::local_addr(sibling)? else { return Err(Errno::INVAL.into()) };
-        let (host, port) = (address.ip().to_string(), address.port());
+        let (host, port) = (socket::show_ip(address), address.port());
         let ipv6_only = address.is_ipv6() && sockopt::ipv6_v6only(sibling)?;
         let target = match target {
             Target::Udp { reuse_addr, .. } => Target::Udp { host, port, ipv6_only, reuse_addr: *reuse_addr },
@@ -118,8 +118,9 @@ pub(super) fn bind(target: &Target, backlog: u32, reuse_port: ReusePort) -> io::
     let mut file = None;
     let fd = match target {
         Target::Tcp { host, port, ipv6_only } => {
-            let address = host.as_deref().map(parse_address).transpose()?;
-            let bind = TcpBind { address, port: *port, ipv6_only: *ipv6_only, reuse_port };
+            let (address, scope) = host.as_deref().map(socket::parse_ip).transpose()?.unzip();
+            let scope = scope.unwrap_or_default();
+            let bind = TcpBind { address, scope, port: *port, ipv6_only: *ipv6_only, reuse_port };
             let fd = socket::bind_tcp(&bind)?;
             socket::listen(&fd, queue)?;
             fd
@@ -130,13 +131,11 @@ pub(super) fn bind(target: &Target, backlog: u32, reuse_port: ReusePort) -> io::
             (fd, file) = socket::listen_unix(&unix_path(name), mode, queue)?;
             fd
         }
-        Target::Udp { host, port, ipv6_only, reuse_addr } => socket::bind_udp(&UdpBind {
-            address: parse_address(host)?,
-            port: *port,
-            ipv6_only: *ipv6_only,
-            reuse_addr: *reuse_addr,
-            reuse_port,
-        })?,
+        Target::Udp { host, port, ipv6_only, reuse_addr } => {
+            let (address, scope) = socket::parse_ip(host)?;
+            let (port, ipv6_only, reuse_addr) = (*port, *ipv6_only, *reuse_addr);
+            socket::bind_udp(&UdpBind { address, scope, port, ipv6_only, reuse_addr, reuse_port })?
+        }
         Target::Fd(number) | Target::UdpFd(number) => {
             let fd = fd::duplicate_inherited(*number)?;
             // Its flags are others' as well, so what is of no use here is left as it is.
@@ -157,7 +156,7 @@ pub(super) fn bind(target: &Target, backlog: u32, reuse_port: ReusePort) -> io::
 /// The address in the form of Node's `server.address()`.
 fn sockname(address: SocketAddr) -> Sockname {
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    Sockname { address: address.ip().to_string(), family: family.into(), port: address.port() }
+    Sockname { address: socket::show_ip(address), family: family.into(), port: address.port() }
 }
 
 /// Whether descriptors or buffers have run out, here or in the whole system.
@@ -166,12 +165,6 @@ fn is_shortage(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// A numeric address; Node resolves names in the worker.
-fn parse_address(host: &str) -> io::Result<IpAddr> {
-    let unscoped = host.split('%').next().unwrap_or(host);
-    unscoped.parse().map_err(|_| rustix::io::Errno::INVAL.into())
 }
 
 /// A worker names an abstract socket by `<its directory>/\0name`, since Node resolves it like a path.

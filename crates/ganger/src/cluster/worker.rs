@@ -14,16 +14,13 @@ mod start;
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::{Arc, Once},
     time::Duration,
 };
 
-use ganger_proto::{
-    Payload, Serialization, Slot, WorkerId,
-    node::{Sockname, Target},
-};
+use ganger_proto::{Payload, Serialization, Slot, WorkerId, node::Target};
 
 use super::{
     Endpoint, UdpSocket, endpoint,
@@ -151,7 +148,9 @@ impl Worker {
                 let (lease, opened) = shared.open(&target, listen.wanted_backlog()).await?;
                 let address = match (&target, &opened.socket, &opened.sockname) {
                     (Target::Tcp { .. } | Target::Fd(_), Some(socket), _) => endpoint::of_socket(socket)?,
-                    (_, None, Some(name)) => of_sockname(name).unwrap_or_else(|| of_target(&target)),
+                    (_, None, Some(name)) => {
+                        endpoint::of_ip(&name.address, name.port).unwrap_or_else(|| of_target(&target))
+                    }
                     _ => of_target(&target),
                 };
                 let socket = match opened.socket {
@@ -377,15 +376,11 @@ fn is_bound(address: &Endpoint, target: &Target) -> io::Result<()> {
 fn of_target(target: &Target) -> Endpoint {
     match target {
         Target::Tcp { host, port, .. } => {
-            let host =
-                host.as_deref().unwrap_or("::").parse().unwrap_or(std::net::Ipv6Addr::UNSPECIFIED.into());
-            SocketAddr::new(host, *port).into()
+            let host = host.as_deref().unwrap_or("::");
+            endpoint::of_ip(host, *port)
+                .unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)).into())
         }
         Target::Unix { path, .. } => Endpoint::Unix(Some(path.into())),
         Target::Udp { .. } | Target::Fd(_) | Target::UdpFd(_) => Endpoint::Unix(None),
     }
-}
-
-fn of_sockname(name: &Sockname) -> Option<Endpoint> {
-    Some(SocketAddr::new(name.address.parse().ok()?, name.port).into())
 }

@@ -6,6 +6,7 @@ mod bind;
 mod steer;
 mod tcp;
 mod unix;
+mod zone;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -23,6 +24,7 @@ pub use bind::{ReusePort, TcpBind, UdpBind, bind_tcp, bind_udp, listen};
 pub use steer::steer;
 pub use tcp::untouched;
 pub use unix::{SocketFile, UnixMode, listen_unix, receive_at};
+pub use zone::{parse_ip, scope, show_ip, socket_addr};
 
 /// A connected pair for a channel: ours first, non-blocking, then the child's, blocking. Both are close-on-exec
 /// Unix stream sockets with buffers of 64 KiB, as libuv makes them (`uv_socketpair` and
@@ -403,6 +405,7 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let bound = bind_tcp(&TcpBind {
             address: Some([127, 0, 0, 1].into()),
+            scope: 0,
             port: 0,
             ipv6_only: false,
             reuse_port: ReusePort::Never,

@@ -14,6 +14,9 @@ mod disconnect;
 mod events;
 mod flood;
 mod hints;
+mod interface;
+#[path = "../support/interfaces.rs"]
+mod interfaces;
 mod part;
 mod refused;
 #[path = "../support/rows.rs"]
@@ -50,6 +53,7 @@ fn main() {
         apps::trials(),
         tls::trials(),
         hints::trials(),
+        interface::trials(),
         refused::trials(),
         descriptor::trials(),
         rr::trials(),

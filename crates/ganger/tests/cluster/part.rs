@@ -178,6 +178,7 @@ async fn listen(worker: &Worker, place: &str) -> std::io::Result<Listener> {
 pub(crate) fn code_of(error: &std::io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(13) => "EACCES",
+        Some(22) => "EINVAL",
         Some(98) => "EADDRINUSE",
         Some(99) => "EADDRNOTAVAIL",
         _ => "another",

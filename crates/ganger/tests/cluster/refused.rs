@@ -2,7 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use ganger::cluster::{Event, Policy, StickyBy};
+use ganger::{
+    cluster::{Event, Policy, StickyBy},
+    sys::socket::show_ip,
+};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -20,6 +23,7 @@ static POLICIES: [Policy; 5] =
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = rows("an address in use is told once", address_in_use);
     trials.extend(rows("an address that is not here is told once", address_elsewhere));
+    trials.extend(rows("an interface that is not here is told once", no_interface));
     trials.extend(privileged("test-cluster-bind-privileged-port", |kid| not_for_everybody(kid, "rr")));
     let shared = |kid| not_for_everybody(kid, "none");
     trials.extend(privileged("test-cluster-shared-handle-bind-privileged-port", shared));
@@ -40,9 +44,17 @@ async fn address_elsewhere(kid: Kid) {
     told_once(kid, "bind", nowhere, "EADDRNOTAVAIL").await;
 }
 
+/// To Node the name of an interface that is not there is none at all.
+async fn no_interface(kid: Kid) {
+    let nowhere: SocketAddr = format!("[fe80::1%{}]:0", u32::MAX).parse().unwrap();
+    told_once(kid, "listen", nowhere, "EINVAL").await;
+    told_once(kid, "bind", nowhere, "EINVAL").await;
+}
+
 async fn told_once(kid: Kid, what: &str, place: SocketAddr, code: &str) {
-    let host = place.ip();
-    let order = json!([what, "it", { "type": "udp4", "host": host, "address": host, "port": place.port() }]);
+    let (host, port) = (show_ip(place), place.port());
+    let flow = if place.is_ipv4() { "udp4" } else { "udp6" };
+    let order = json!([what, "it", { "type": flow, "host": host, "address": host, "port": port }]);
     for policy in &POLICIES {
         let directory = Directory::new();
         let mut gang = Gang::new(kid.settings(&directory, policy.clone(), &SOCKETS));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ganger::{
     WorkerId,
     cluster::{Address, Event, Listen, Listener, Policy, UdpSocket, Worker},
+    sys::socket::show_ip,
 };
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -71,7 +72,7 @@ async fn obey(worker: Worker) -> ganger::Result {
         let opened = match order[0].as_str().unwrap_or_default() {
             "listen" => worker.listen(place(&options)?).await.map(|listener| {
                 let address = match listener.local_addr().ip() {
-                    Some(address) => json!([address.ip(), address.port()]),
+                    Some(address) => json!([show_ip(address), address.port()]),
                     None => json!(listener.local_addr().path()),
                 };
                 let task = tokio::spawn(serve(worker.id(), listener));
@@ -80,7 +81,7 @@ async fn obey(worker: Worker) -> ganger::Result {
             "bind" => worker.bind_udp(place(&options)?).await.and_then(|socket| {
                 let address = socket.local_addr()?;
                 let task = tokio::spawn(answer(worker.id(), socket));
-                Ok((Open::Datagrams(task.abort_handle()), json!([address.ip(), address.port()])))
+                Ok((Open::Datagrams(task.abort_handle()), json!([show_ip(address), address.port()])))
             }),
             "bind and close" => {
                 drop(worker.bind_udp(place(&options)?).await?);
@@ -121,6 +122,7 @@ fn place(options: &Value) -> ganger::Result<Listen> {
     let place = match (text("path"), text("host").or(text("address"))) {
         _ if options["fd"].is_i64() => Listen::descriptor(options["fd"].as_i64().unwrap_or(-1).try_into()?),
         (Some(path), _) => Listen::path(path),
+        (None, Some(host)) if host.contains('%') => format!("[{host}]:{port}").parse::<Listen>()?,
         (None, Some(host)) => (host.parse::<std::net::IpAddr>()?, port).into(),
         // Node's `udp6` has an address of its own.
         (None, None) if text("type") == Some("udp6") => {

@@ -10,6 +10,8 @@ mod by_hand;
 mod dispatch;
 mod failing;
 mod guard;
+#[path = "../support/interfaces.rs"]
+mod interfaces;
 mod life;
 mod mixed;
 mod role;

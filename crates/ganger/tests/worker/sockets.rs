@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use crate::{
     boss::{Boss, Under},
+    interfaces::addresses_on_interfaces,
     support::{Directory, exchange, until},
     trial, trial_everywhere,
 };
@@ -21,6 +22,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "test-cluster-net-reuseport", who_agrees_shares_a_port_without_the_primary);
     trial_everywhere(trials, "ipv6Only", ipv4_is_left_alone_if_it_is_to_be);
     trial_everywhere(trials, "test-cluster-listen-pipe-readable-writable", everybody_may_connect_if_told_so);
+    trial_everywhere(trials, "an address on an interface", an_address_may_be_on_an_interface);
     trial_everywhere(trials, "UDP", datagrams_are_shared);
     trial_everywhere(trials, "UDP in a stop", who_is_to_leave_receives_nothing_more);
     trial_everywhere(trials, "test-cluster-child-index-dgram", a_datagram_socket_closes_and_is_bound_again);
@@ -86,6 +88,30 @@ async fn ipv4_is_left_alone_if_it_is_to_be(under: Under) {
         }
     }
     panic!("IPv4 never has the port free");
+}
+
+async fn an_address_may_be_on_an_interface(under: Under) {
+    let mut boss = Boss::new(under, &["remote"]);
+    let (one, other) = (boss.fork(), boss.fork());
+    for (index, host) in addresses_on_interfaces().into_iter().enumerate() {
+        let place = format!("[{host}]:0");
+        let address = address_of(&boss.ask(one, json!(["listen", place])).await);
+        boss.ask(one, json!(["serve", index])).await;
+        assert_eq!(exchange(&mut TcpStream::connect(&address).await.unwrap(), "x").await, "1 x");
+        assert_eq!(address_of(&boss.ask(other, json!(["listen", place])).await), address);
+        let exclusive = json!({ "exclusive": true });
+        assert_ne!(address_of(&boss.ask(other, json!(["listen", place, exclusive])).await), address);
+
+        let address = address_of(&boss.ask(one, json!(["bind only", place])).await);
+        assert_eq!(address_of(&boss.ask(other, json!(["bind only", place])).await), address);
+    }
+    let nowhere = format!("[fe80::1%{}]:0", u32::MAX);
+    for what in ["listen", "bind only"] {
+        assert_eq!(
+            boss.ask(one, json!([what, nowhere])).await,
+            json!(["error", "invalid input parameter", 22])
+        );
+    }
 }
 
 async fn everybody_may_connect_if_told_so(under: Under) {

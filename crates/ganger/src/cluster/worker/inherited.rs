@@ -96,13 +96,14 @@ impl Socket {
             (Place::Descriptor(number), _) => self.number == *number,
             (Place::Path(path), Endpoint::Unix(bound)) => bound.as_ref() == Some(path),
             // Port 0 is another one.
-            (Place::Port { port: 0, .. }, _) => false,
-            (Place::Port { host, port }, Endpoint::Ip(bound)) => {
-                let fits = match host {
-                    Some(host) => bound.ip() == *host,
-                    None => !exactly || bound.ip().is_unspecified(),
-                };
-                fits && bound.port() == *port
+            (Place::Port(port), Endpoint::Ip(bound)) => {
+                *port != 0 && bound.port() == *port && (!exactly || bound.ip().is_unspecified())
+            }
+            (Place::Ip(wanted), Endpoint::Ip(bound)) => {
+                let scope = socket::scope(*bound);
+                // The kernel keeps the interface only of an address that needs one.
+                let fits = bound.ip() == wanted.ip() && (scope == 0 || scope == socket::scope(*wanted));
+                fits && wanted.port() != 0 && bound.port() == wanted.port()
             }
             _ => false,
         }

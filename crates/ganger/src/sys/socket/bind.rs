@@ -7,11 +7,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::zone::socket_addr;
+
 /// Where a TCP socket is to be bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TcpBind {
     /// The address; `None` is every address: `::` for both families, or `0.0.0.0` where IPv6 does not work.
     pub address: Option<IpAddr>,
+    /// The interface that an IPv6 address is meant on, by its index; 0 is none, which will not do for a link-local one.
+    pub scope: u32,
     /// The port; 0 lets the kernel choose.
     pub port: u16,
     /// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`). No meaning for an IPv4 address.
@@ -38,6 +42,8 @@ pub enum ReusePort {
 pub struct UdpBind {
     /// The address.
     pub address: IpAddr,
+    /// As in [`TcpBind::scope`].
+    pub scope: u32,
     /// The port; 0 lets the kernel choose.
     pub port: u16,
     /// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`). No meaning for an IPv4 address.
@@ -53,7 +59,7 @@ pub struct UdpBind {
 /// error but a port in use.
 ///
 /// # Errors
-/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`. Two sockets with `SO_REUSEADDR` of which none listens may share a
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EINVAL` for a link-local address without its interface. Two sockets with `SO_REUSEADDR` of which none listens may share a
 /// port: then the second hears of `EADDRINUSE` only from [`listen`].
 pub fn bind_tcp(bind: &TcpBind) -> io::Result<OwnedFd> {
     match bind.address {
@@ -68,13 +74,14 @@ pub fn bind_tcp(bind: &TcpBind) -> io::Result<OwnedFd> {
 /// Binds a UDP socket, non-blocking and close-on-exec (libuv's `uv__udp_bind`).
 ///
 /// # Errors
-/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`.
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EINVAL` for a link-local address without its interface.
 pub fn bind_udp(bind: &UdpBind) -> io::Result<OwnedFd> {
     let socket = open(family(bind.address), SocketType::DGRAM)?;
     if bind.reuse_addr {
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
-    bind_ip(socket, bind.address, bind.port, bind.ipv6_only, bind.reuse_port)
+    let address = socket_addr(bind.address, bind.scope, bind.port);
+    bind_ip(socket, address, bind.ipv6_only, bind.reuse_port)
 }
 
 /// Starts to listen, or changes the backlog of a socket that does. The kernel caps it at
@@ -89,13 +96,13 @@ pub fn listen(fd: impl AsFd, backlog: i32) -> io::Result<()> {
 fn tcp(bind: &TcpBind, address: IpAddr) -> io::Result<OwnedFd> {
     let socket = open(family(address), SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    bind_ip(socket, address, bind.port, bind.ipv6_only, bind.reuse_port)
+    let address = socket_addr(address, bind.scope, bind.port);
+    bind_ip(socket, address, bind.ipv6_only, bind.reuse_port)
 }
 
 fn bind_ip(
     socket: OwnedFd,
-    address: IpAddr,
-    port: u16,
+    address: SocketAddr,
     ipv6_only: bool,
     reuse_port: ReusePort,
 ) -> io::Result<OwnedFd> {
@@ -106,7 +113,7 @@ fn bind_ip(
     if reuse_port == ReusePort::Always {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
-    rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
+    rustix::net::bind(&socket, &address)?;
     if reuse_port == ReusePort::WithLater {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
@@ -135,11 +142,11 @@ mod tests {
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn at(address: Option<IpAddr>, port: u16) -> TcpBind {
-        TcpBind { address, port, ipv6_only: false, reuse_port: ReusePort::Never }
+        TcpBind { address, scope: 0, port, ipv6_only: false, reuse_port: ReusePort::Never }
     }
 
     fn udp(address: IpAddr, port: u16) -> UdpBind {
-        UdpBind { address, port, ipv6_only: false, reuse_addr: false, reuse_port: ReusePort::Never }
+        UdpBind { address, scope: 0, port, ipv6_only: false, reuse_addr: false, reuse_port: ReusePort::Never }
     }
 
     fn port_of(socket: &OwnedFd) -> u16 {
@@ -189,8 +196,7 @@ mod tests {
     fn ipv6_only_is_said_either_way() {
         for ipv6_only in [false, true] {
             let address = Some(Ipv6Addr::UNSPECIFIED.into());
-            let socket =
-                bind_tcp(&TcpBind { address, port: 0, ipv6_only, reuse_port: ReusePort::Never }).unwrap();
+            let socket = bind_tcp(&TcpBind { ipv6_only, ..at(address, 0) }).unwrap();
             assert_eq!(sockopt::ipv6_v6only(&socket).unwrap(), ipv6_only);
             let socket = bind_udp(&UdpBind { ipv6_only, ..udp(Ipv6Addr::UNSPECIFIED.into(), 0) }).unwrap();
             assert_eq!(sockopt::ipv6_v6only(&socket).unwrap(), ipv6_only);

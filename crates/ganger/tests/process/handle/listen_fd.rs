@@ -140,6 +140,7 @@ async fn no_socket() {
 fn localhost() -> TcpBind {
     TcpBind {
         address: Some(Ipv4Addr::LOCALHOST.into()),
+        scope: 0,
         port: 0,
         ipv6_only: false,
         reuse_port: ReusePort::Never,
