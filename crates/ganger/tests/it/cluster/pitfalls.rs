@@ -57,11 +57,25 @@ fn pitfall_28_odd_queries_are_answered() {
               { fd: -1 }, { fd: 1e9 }, { fd: null }, { flags: 'all' }, { index: -1 }, { data: [null, { deep: [] }] },
               { addressType: -1, address: '' }, { addressType: -1, address: '\u0000' }, { addressType: -1, address: 'x'.repeat(500) },
             ];
-            const plain = { cmd: 'NODE_CLUSTER', act: 'queryServer', index: 0, data: null, address: '127.0.0.1', port: 0, addressType: 4 };
-            odd.forEach((fields, seq) => say(JSON.stringify({ ...plain, ...fields, seq: 1000 + seq })));
-            process.send('asked');"#;
+            // Each for an address of its own, where its fields do not say another.
+            const plain = { cmd: 'NODE_CLUSTER', act: 'queryServer', data: null, address: '127.0.0.1', port: 0, addressType: 4 };
+            const outcomes = odd.map(() => null);
+            process.on('internalMessage', ({ ack, key, errno }) => {
+              if (!(ack >= 1000)) return;
+              outcomes[ack - 1000] = errno ?? (key ? 'understood' : 'no key');
+              if (!outcomes.includes(null)) process.send(outcomes);
+            });
+            odd.forEach((fields, number) => say(JSON.stringify({ ...plain, index: 100 + number, ...fields, seq: 1000 + number })));"#;
         let (mut gang, address) = with_rogue(&directory, rogue).await;
-        assert_eq!(gang.message().await, (WorkerId(1), "asked".into()));
+        let (understood, invalid, too_long) = (json!("understood"), json!(-22), json!(-36));
+        // Only without a port, or with a type that is none, there is nothing to listen on.
+        let outcomes = [
+            vec![understood.clone(); 5],
+            vec![invalid.clone(); 7],
+            vec![understood.clone(); 6],
+            vec![invalid, understood, too_long],
+        ];
+        assert_eq!(gang.message().await, (WorkerId(1), outcomes.concat().into()));
         assert_eq!(ask(address).await, "served");
     });
 }
