@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::worker::Hold;
 use crate::handle::{Handle, Kind};
 
-/// A UDP socket that a worker shares with the others: what arrives goes to whichever reads first. All that tokio's socket
-/// can do it can as well. Dropped, it is closed.
+/// A worker's UDP socket. The others have it too, unless it is exclusive, and what arrives goes to whichever reads first;
+/// under the policy `reuseport` each slot has its own part of what arrives. All that tokio's socket can do it can as well.
+/// Dropped, it is closed.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: net::UdpSocket,

@@ -136,7 +136,8 @@ pub enum Event {
         /// What.
         event: AgentEvent,
     },
-    /// Of [`Events`](super::Events) only: its reader was slow, and this many events before the next one are gone.
+    /// Of [`Events`](super::Events) only: its reader was slow, and so many events are gone since it was last told. They were the
+    /// oldest of whoever talked most; what is older than they were may still come.
     Lagged {
         /// How many.
         missed: u64,

@@ -61,8 +61,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// | [`send`](Self::send), [`recv`](Self::recv) | speak with the primary | drops it; nothing comes |
 /// | [`id`](Self::id), [`slot`](Self::slot) | the primary's, 1… and 0… | 0 and 0 |
 ///
-/// In each of them a socket that the process was started with (`LISTEN_FDS`: systemd's, or that of
-/// `ganger run --listen`) is taken where `listen` names its address.
+/// In each of them a socket that the process was started with (`LISTEN_FDS`, as systemd does it) is taken where `listen`
+/// names its address.
 #[derive(Clone, Debug)]
 pub struct Worker {
     member: Arc<Member>,
@@ -176,7 +176,8 @@ impl Worker {
     }
 
     /// Binds a UDP socket, on a port (of all IPv4 addresses) or an address. Under a primary all workers that bind the
-    /// same address share the socket, whatever the policy.
+    /// same address share one socket, and a datagram goes to whichever reads first; under the policy `reuseport` each slot
+    /// has one of its own on it, among which the kernel spreads the senders.
     ///
     /// # Errors
     /// As [`Worker::listen`]; `InvalidInput` for a path, or a descriptor that is no UDP socket.

@@ -1,4 +1,4 @@
-//! Sockets that this process was started with: systemd's, or those of `ganger run --listen`.
+//! Sockets that this process was started with (`LISTEN_FDS`, as systemd does it).
 
 use std::{
     ffi::{OsStr, OsString},
