@@ -55,6 +55,6 @@ impl Measure for Connect {
 
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
         let server = Server::named(&BYTE, contender)?.start(WORKERS, cpus)?;
-        Ok(load::run(server.address(), Exchange::Byte, CLIENTS, DURATION)?.into_sample())
+        Ok(load::run(server.address(), Exchange::Byte, CLIENTS, DURATION, cpus)?.into_sample())
     }
 }

@@ -77,6 +77,6 @@ impl Measure for Http {
             Self::Connect => Exchange::Request,
             Self::KeepAlive => Exchange::Requests,
         };
-        Ok(load::run(server.address(), exchange, CLIENTS, DURATION)?.into_sample())
+        Ok(load::run(server.address(), exchange, CLIENTS, DURATION, cpus)?.into_sample())
     }
 }

@@ -39,9 +39,14 @@ impl Cpus {
         format!("all on CPU {}", list(&[&self.server[..], &self.load[..]].concat()))
     }
 
+    /// Whether the load has one for itself.
+    pub(super) fn are_divided(&self) -> bool {
+        self.server != self.load
+    }
+
     /// How many there are.
     fn count(&self) -> usize {
-        if self.server == self.load { self.load.len() } else { self.server.len() + self.load.len() }
+        if self.are_divided() { self.server.len() + self.load.len() } else { self.load.len() }
     }
 
     /// Puts this thread, and what it starts from now on, on the server side's CPUs.
