@@ -26,7 +26,10 @@ use super::{
     Endpoint,
     worker::{Handed, Hold, Open, Shared},
 };
-use crate::handle::{Handle, Kind};
+use crate::{
+    handle::{Handle, Kind},
+    sys::socket,
+};
 
 pub use connection::Connection;
 
@@ -83,7 +86,8 @@ impl Listener {
         backlog: u32,
     ) -> Self {
         let stopping = Box::pin(stopping.cancelled_owned());
-        Self { source, address, stopping, pause: None, open, hold, waiting: backlog.saturating_add(1) }
+        let waiting = socket::capped_backlog(backlog).saturating_add(1);
+        Self { source, address, stopping, pause: None, open, hold, waiting }
     }
 
     /// Where it listens.

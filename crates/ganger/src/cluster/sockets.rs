@@ -29,7 +29,7 @@ pub(super) struct Socket {
     pub(super) fd: Arc<OwnedFd>,
     /// Its file, which goes with it.
     file: Option<SocketFile>,
-    /// The length of its queue.
+    /// How many connections wait in its queue at most, but for one: the kernel's number, whatever a worker asked for.
     pub(super) backlog: u32,
     /// Whether the machine wants connections from it.
     pub(super) accepting: bool,
@@ -72,6 +72,7 @@ impl Socket {
 
     fn new(Bound { fd, file }: Bound, backlog: u32) -> io::Result<(Self, Option<Sockname>)> {
         let sockname = socket::local_addr(&fd)?.map(sockname);
+        let backlog = socket::capped_backlog(backlog);
         Ok((Self { fd: Arc::new(fd), file, backlog, accepting: false, paused_until: None }, sockname))
     }
 
@@ -172,5 +173,18 @@ fn unix_path(name: &str) -> PathBuf {
     match name.find('\0') {
         Some(at) => PathBuf::from(&name[at..]),
         None => Path::new(name).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_decides_how_long_its_closing_takes() {
+        let target = Target::Tcp { host: Some("127.0.0.1".into()), port: 0, ipv6_only: false };
+        let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let (socket, _) = Socket::open(&target, u32::MAX).unwrap();
+        assert_eq!(socket.backlog.to_string(), somaxconn.trim());
     }
 }

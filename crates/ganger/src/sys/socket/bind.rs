@@ -93,6 +93,19 @@ pub fn listen(fd: impl AsFd, backlog: i32) -> io::Result<()> {
     Ok(rustix::net::listen(fd, backlog)?)
 }
 
+/// The backlog that the kernel makes of this one: at most `/proc/sys/net/core/somaxconn` (`__sys_listen` in its
+/// `net/socket.c`). One connection more than that can wait in the queue.
+pub fn capped_backlog(backlog: u32) -> u32 {
+    capped(backlog, std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().as_deref())
+}
+
+/// The kernel's own limit where nobody can read what is set (Linux 5.4 or later).
+const SOMAXCONN: u32 = 4096;
+
+fn capped(backlog: u32, somaxconn: Option<&str>) -> u32 {
+    backlog.min(somaxconn.and_then(|text| text.trim().parse().ok()).unwrap_or(SOMAXCONN))
+}
+
 fn tcp(bind: &TcpBind, address: IpAddr) -> io::Result<OwnedFd> {
     let socket = open(family(address), SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -190,6 +203,17 @@ mod tests {
         let second = bind_tcp(&at(Some(LOCALHOST), port_of(&first))).unwrap();
         listen(&first, 1).unwrap();
         assert_eq!(listen(&second, 1).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_backlog_is_no_longer_than_the_kernels() {
+        assert_eq!(
+            [0, 1, 128, 129, u32::MAX].map(|backlog| capped(backlog, Some("128\n"))),
+            [0, 1, 128, 128, 128]
+        );
+        for unknown in [None, Some(""), Some("-1\n")] {
+            assert_eq!([511, u32::MAX].map(|backlog| capped(backlog, unknown)), [511, SOMAXCONN]);
+        }
     }
 
     #[test]
