@@ -1,6 +1,7 @@
 //! From settings to a running worker.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     os::fd::OwnedFd,
     path::Path,
@@ -53,8 +54,7 @@ impl Primary {
         &mut self,
         env: &[(OsString, OsString)],
     ) -> Result<WorkerHandle, ForkError> {
-        let taken = |slot| self.workers.values().any(|worker| worker.info.slot == slot);
-        let free = (0..).map(Slot).find(|slot| !taken(*slot)).unwrap_or(Slot(0));
+        let free = lowest_free(self.workers.values().map(|worker| worker.info.slot));
         self.fork_worker(free, Generation::default(), env)
     }
 
@@ -197,6 +197,12 @@ impl Primary {
     }
 }
 
+/// The lowest slot that is not taken.
+fn lowest_free(taken: impl Iterator<Item = Slot>) -> Slot {
+    let taken: HashSet<Slot> = taken.collect();
+    (0..).map(Slot).find(|slot| !taken.contains(slot)).unwrap_or(Slot(0))
+}
+
 /// What a worker's descriptors are.
 fn stdio(settings: &Settings, channel: bool) -> Vec<Stdio> {
     let mut list = match &settings.stdio {
@@ -225,4 +231,19 @@ fn is_runtime(program: &OsStr) -> bool {
 
 fn stem(program: &OsStr) -> Option<&str> {
     Path::new(program).file_stem().and_then(OsStr::to_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_slot_that_is_free_is_next() {
+        let free = |taken: &[u32]| lowest_free(taken.iter().copied().map(Slot)).0;
+        assert_eq!(free(&[]), 0);
+        assert_eq!(free(&[1, 2]), 0);
+        // In whatever order they were forked, and with a successor beside one that leaves.
+        assert_eq!(free(&[3, 0, 4, 1, 0]), 2);
+        assert_eq!(free(&[0, 1, 2, u32::MAX]), 3);
+    }
 }

@@ -222,3 +222,17 @@ fn a_worker_knows_its_place() {
         }
     });
 }
+
+#[test]
+fn a_new_worker_gets_the_lowest_slot_that_nobody_holds() {
+    run(async {
+        let directory = Directory::new();
+        let mut gang = Gang::new(directory.workers(NODE, &POLICIES[0], "process.on('message', () => {});"));
+        let workers = [gang.fork().await, gang.fork().await, gang.fork().await];
+        assert_eq!(workers.map(|worker| worker.slot.0), [0, 1, 2]);
+        gang.kill(workers[1].id).await;
+        assert_eq!(gang.exit().await.0, workers[1].id);
+        let slots = [gang.fork().await, gang.fork().await].map(|worker| worker.slot.0);
+        assert_eq!(slots, [1, 3]);
+    });
+}
