@@ -324,6 +324,10 @@ impl<'a> Gang<'a> {
                 "there is no place for a directory of ganger's own ({error}): workers run without hints, and what they \
                  would say to NOTIFY_SOCKET is not heard; give ganger a TMPDIR that only its user can change"
             )),
+            Report::NoSurvey { error } => Event::Warning(format!(
+                "the kernel does not tell which connections are open ({error}): of workers that do not report it \
+                 least-conn counts only what they have not answered for; load the kernel's tcp_diag, or let ganger open sockets of the family netlink"
+            )),
             Report::AgentFault { agent, fault } => Event::AgentFault { pid: agent.pid, fault },
             // A worker's messages are for the program's own primary, and this one has nothing to say to them.
             _ => return,

@@ -139,6 +139,8 @@ pub enum Input<C> {
         /// The numbers ([`Peer::cookie`]) of all connections that some process has open.
         open: BTreeSet<u64>,
     },
+    /// There are no surveys and there will be none: the kernel does not tell.
+    SurveyRefused,
     /// The outcome of [`Effect::Examine`].
     Examined {
         /// The listener that it came by.
@@ -367,6 +369,19 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerSnapshot>,
     /// What happened to connections so far.
     pub counters: Counters,
+    /// What [`Policy::LeastConn`] goes by now; none with another policy.
+    pub least_conn_by: Option<LeastConnBy>,
+}
+
+/// What [`Policy::LeastConn`] counts of a worker that neither tells what it closes nor reports how many connections it has; of one
+/// that does it counts those that are open in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeastConnBy {
+    /// The connections that it has open, by surveys of the kernel's sockets, and those that it has not answered for.
+    Open,
+    /// Only those that it was handed and has not answered for: the kernel does not tell which are open.
+    UnderWay,
 }
 
 /// One worker in a [`Snapshot`].

@@ -41,8 +41,11 @@ pub use environment::inherited_policy;
 pub use event::{Address, Event, WorkerFault};
 pub use events::{Events, HELD, HELD_BYTES};
 pub use ganger_proto::{
-    cluster::{Counters, Held, Misbehaviour, Policy, Snapshot, StickyBy, UnknownPolicy, WorkerState},
-    node::{AddressType, Panic, hints::Report},
+    cluster::{
+        Counters, Held, LeastConnBy, ListenerSnapshot, Misbehaviour, Policy, Snapshot, StickyBy,
+        UnknownPolicy, WorkerSnapshot, WorkerState,
+    },
+    node::{AddressType, Panic, Sockname, hints::Report},
     notify::Notification,
 };
 pub use group::Group;

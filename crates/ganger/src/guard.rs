@@ -83,6 +83,11 @@ pub enum Report {
         /// What was met in the best place.
         error: io::Error,
     },
+    /// The kernel does not tell which connections are open, so `least-conn` [counts less](crate::cluster::LeastConnBy); said once.
+    NoSurvey {
+        /// Why.
+        error: io::Error,
+    },
     /// A worker broke a rule; said once a worker and rule.
     Fault {
         /// Who.

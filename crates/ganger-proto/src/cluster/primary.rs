@@ -66,6 +66,8 @@ pub struct Primary<C> {
     probes: BTreeMap<Seq, (WorkerId, Time)>,
     /// Workers with connections whose end only a survey would show.
     surveyed: BTreeSet<WorkerId>,
+    /// There are no surveys.
+    survey_refused: bool,
     counters: Counters,
     /// See [`Primary::is_ahead`].
     ahead: bool,
@@ -131,6 +133,7 @@ impl<C> Primary<C> {
             private: BTreeMap::new(),
             probes: BTreeMap::new(),
             surveyed: BTreeSet::new(),
+            survey_refused: false,
             counters: Counters::default(),
             ahead: false,
             last_worker: 0,
@@ -167,7 +170,12 @@ impl<C> Primary<C> {
             holders: listener.holders.keys().copied().collect(),
             waiting: listener.pending.len() + listener.parked.len() + listener.peeking,
         });
-        Snapshot { workers: workers.collect(), listeners: listeners.collect(), counters: self.counters }
+        Snapshot {
+            workers: workers.collect(),
+            listeners: listeners.collect(),
+            counters: self.counters,
+            least_conn_by: self.least_conn_by(),
+        }
     }
 
     /// How connections are shared out.
@@ -335,6 +343,7 @@ impl<C> Primary<C> {
                 self.enqueue(now, listener, connection, peer, false);
             }
             Input::Surveyed { since, open } => self.handle_surveyed(since, &open),
+            Input::SurveyRefused => self.handle_survey_refused(now),
             Input::Examined { listener, connection, peer, untouched } => {
                 if untouched {
                     self.counters.rescued += 1;

@@ -15,7 +15,7 @@ use std::{
 
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, Time, WorkerId,
-    cluster::{Capabilities, Client, Effect, Event, Fate, Input, Peer, Policy, Primary, Share},
+    cluster::{Capabilities, Client, Effect, Event, Fate, Input, LeastConnBy, Peer, Policy, Primary, Share},
     node::{Act, ClusterMessage, Query, Target, hints::Report},
 };
 

@@ -127,6 +127,12 @@ pub enum Event {
         /// What was met in the best place.
         error: io::Error,
     },
+    /// The kernel does not tell which connections are open (`inet_diag`), so `least-conn` counts of workers that do not tell
+    /// themselves only what they have not answered for: see [`LeastConnBy`](super::LeastConnBy). Said once.
+    NoSurvey {
+        /// Why.
+        error: io::Error,
+    },
     /// A [letter](super::messenger) to the primary.
     Letter(Letter),
     /// Something happened to the agent.
@@ -292,6 +298,7 @@ impl Event {
             } => Some(Party::Agent),
             Self::Setup { .. }
             | Self::NoPlace { .. }
+            | Self::NoSurvey { .. }
             | Self::TakesHints { .. }
             | Self::Fork { .. }
             | Self::Online { .. }

@@ -73,6 +73,7 @@ impl Guard {
             Event::Letter(letter) => return self.messages.push_back(Report::Letter(letter)),
             Event::Agent { agent, event } => return self.handle_agent(agent, event),
             Event::NoPlace { error } => return self.reports.push_back(Report::NoPlace { error }),
+            Event::NoSurvey { error } => return self.reports.push_back(Report::NoSurvey { error }),
             // The last of them is for whoever reads a stream that may lag; here nothing is lost.
             Event::Setup { .. } | Event::Fork { .. } | Event::Undelivered { .. } | Event::Lagged { .. } => {
                 return;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Primary;
 use crate::{
     Time, WorkerId,
-    cluster::{Event, Held, Peer, Policy},
+    cluster::{Event, Held, LeastConnBy, Peer, Policy},
     node::hints::Report,
 };
 
@@ -44,6 +44,12 @@ impl<C> Primary<C> {
         !self.surveyed.is_empty()
     }
 
+    /// What `least-conn` goes by; none with another policy.
+    pub fn least_conn_by(&self) -> Option<LeastConnBy> {
+        let by = if self.survey_refused { LeastConnBy::UnderWay } else { LeastConnBy::Open };
+        (self.policy == Policy::LeastConn).then_some(by)
+    }
+
     /// What a worker has of connections, as far as it is known here.
     pub fn held(&self, id: WorkerId) -> Held {
         let Some(worker) = self.workers.get(&id) else { return Held::default() };
@@ -67,12 +73,12 @@ impl<C> Primary<C> {
             _ if worker.capabilities.tells_closes || worker.open.reports => {
                 worker.open.told = worker.open.told.saturating_add(1);
             }
-            Some(cookie) => {
+            Some(cookie) if !self.survey_refused => {
                 worker.open.surveyed.insert(cookie, now);
                 self.surveyed.insert(id);
             }
             // Nobody would ever see it end.
-            None => return,
+            _ => return,
         }
         self.show_open(id);
     }
@@ -96,6 +102,12 @@ impl<C> Primary<C> {
         if let Some(listens) = report.term.filter(|_| report.term != before.and_then(|before| before.term)) {
             self.event(Event::ListensToTerm { worker: id, listens });
         }
+    }
+
+    /// What will never be seen to end must not count for ever.
+    pub(super) fn handle_survey_refused(&mut self, now: Time) {
+        self.survey_refused = true;
+        self.handle_surveyed(now, &BTreeSet::new());
     }
 
     pub(super) fn handle_surveyed(&mut self, since: Time, open: &BTreeSet<u64>) {

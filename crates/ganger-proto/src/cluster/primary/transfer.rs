@@ -94,6 +94,7 @@ impl<C> Primary<C> {
             private: self.private,
             probes: self.probes,
             surveyed: self.surveyed,
+            survey_refused: self.survey_refused,
             counters: self.counters,
             ahead: self.ahead,
             last_worker: self.last_worker,

@@ -32,6 +32,35 @@ fn least_conn_goes_by_what_is_open() {
 }
 
 #[test]
+fn without_a_survey_only_what_is_unanswered_counts_and_the_snapshot_says_so() {
+    assert_eq!(Bench::with(Policy::RoundRobin).primary.snapshot().least_conn_by, None);
+    let mut bench = Bench::with(Policy::LeastConn);
+    let (silent, tells) = (bench.worker_in(0), bench.worker_in(1));
+    bench.accept(1, 1);
+    bench.answer(silent, 1, true);
+    let snapshot = bench.primary.snapshot();
+    assert_eq!((snapshot.workers[0].open, snapshot.least_conn_by), (1, Some(LeastConnBy::Open)));
+    bench.handle(Input::SurveyRefused);
+    let snapshot = bench.primary.snapshot();
+    assert_eq!((snapshot.workers[0].open, snapshot.least_conn_by), (0, Some(LeastConnBy::UnderWay)));
+    assert!(!bench.primary.wants_survey());
+    // Who reports is believed all the same.
+    let mut report = Report::default();
+    report.connections = Some(0);
+    bench.say(tells, Act::Report(report));
+    for connection in 2..=3 {
+        bench.accept(1, connection);
+    }
+    let mut took: Vec<_> = (2..=3).map(|connection| bench.way_of(connection)[0]).collect();
+    (2..=3).zip(&took).for_each(|(connection, worker)| bench.answer(*worker, connection, true));
+    took.sort();
+    assert_eq!(took, [silent, tells]);
+    let open: Vec<_> = bench.primary.snapshot().workers.iter().map(|worker| worker.open).collect();
+    assert_eq!(open, [0, 1]);
+    assert!(!bench.primary.wants_survey());
+}
+
+#[test]
 fn a_worker_of_ours_tells_what_it_closes() {
     let mut bench = Bench::with(Policy::LeastConn);
     let worker = bench.fork();

@@ -7,7 +7,7 @@ use std::{
 
 use ganger_proto::{
     SocketId, Time,
-    cluster::{Client, Input, Peer, Policy},
+    cluster::{Client, Input, LeastConnBy, Peer, Policy},
 };
 
 use super::{Primary, Token};
@@ -51,7 +51,7 @@ impl Primary {
                 Peer { client: client.map_or(Client::Anyone, known), cookie: None }
             }
             // A Unix socket has a number too, but a survey does not find it.
-            Policy::LeastConn if !self.survey.is_refused() => {
+            Policy::LeastConn if self.machine.least_conn_by() == Some(LeastConnBy::Open) => {
                 let cookie = client.and_then(|_| socket::cookie(connection).ok());
                 Peer { client: Client::Anyone, cookie }
             }

@@ -31,7 +31,8 @@ use crate::{
 const DATAGRAMS: usize = 16;
 
 /// Descriptors have run out.
-const SHORTAGES: [Option<i32>; 2] = [Some(Errno::MFILE.raw_os_error()), Some(Errno::NFILE.raw_os_error())];
+pub(super) const SHORTAGES: [Option<i32>; 2] =
+    [Some(Errno::MFILE.raw_os_error()), Some(Errno::NFILE.raw_os_error())];
 
 /// A process's socket. Dropped, it is gone.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! Which connections are still open: for workers that do not say when they close one.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use ganger_proto::{Time, cluster::Input};
 
-use super::Primary;
+use super::{Primary, notify::SHORTAGES};
 use crate::{
     clock,
+    cluster::Event,
     sys::{diag, socket},
 };
 
@@ -17,25 +18,18 @@ const EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     next: Option<Time>,
-    /// The kernel does not tell: only what is under way counts.
-    refused: bool,
 }
 
 impl Survey {
     pub(super) fn timeout(&self) -> Option<Time> {
         self.next
     }
-
-    /// Whether the end of connections can be seen at all.
-    pub(super) fn is_refused(&self) -> bool {
-        self.refused
-    }
 }
 
 impl Primary {
     /// Sees to it that the next survey comes, if there is need of one.
     pub(super) fn plan_survey(&mut self) {
-        if self.survey.next.is_none() && !self.survey.refused && self.machine.wants_survey() {
+        if self.survey.next.is_none() && self.machine.wants_survey() {
             self.survey.next = Some(clock::now() + EVERY);
         }
     }
@@ -46,15 +40,45 @@ impl Primary {
         }
         let port = |socket: &super::Socket| Some(socket::local_addr(socket).ok()??.port());
         let ports: BTreeSet<u16> = self.sockets.values().filter_map(port).collect();
-        match diag::open_connections(&ports) {
+        self.surveyed(now, diag::open_connections(&ports));
+        self.plan_survey();
+    }
+
+    fn surveyed(&mut self, now: Time, outcome: io::Result<BTreeSet<u64>>) {
+        match outcome {
             Ok(open) => self.machine.handle(now, Input::Surveyed { since: now, open }),
+            // The next one may have a descriptor.
+            Err(error) if SHORTAGES.contains(&error.raw_os_error()) => {}
             Err(error) => {
-                tracing::warn!(%error, "the kernel does not tell which connections are open: least-conn goes by what is unanswered");
-                self.survey.refused = true;
-                // What will never be seen to end must not count for ever.
-                self.machine.handle(now, Input::Surveyed { since: now, open: BTreeSet::new() });
+                self.machine.handle(now, Input::SurveyRefused);
+                self.events.push_back(Event::NoSurvey { error });
             }
         }
-        self.plan_survey();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::cluster::{LeastConnBy, Policy, Settings};
+
+    #[test]
+    fn a_kernel_that_does_not_tell_is_told_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut settings = Settings::new("worker");
+            settings.policy = Policy::LeastConn;
+            let mut primary = Primary::new(settings).unwrap();
+            primary.surveyed(clock::now(), Err(Errno::MFILE.into()));
+            assert_eq!(primary.snapshot().least_conn_by, Some(LeastConnBy::Open));
+            primary.surveyed(clock::now(), Err(Errno::PERM.into()));
+            assert_eq!(primary.snapshot().least_conn_by, Some(LeastConnBy::UnderWay));
+            let Event::NoSurvey { error } = primary.event().await else {
+                panic!("something else comes first")
+            };
+            assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error()));
+        });
     }
 }
