@@ -30,6 +30,7 @@ mod sockets;
 mod support;
 mod tls;
 mod udp;
+mod under_node;
 
 use std::{env, future::Future};
 
@@ -59,6 +60,7 @@ fn main() {
         rr::trials(),
         shared::trials(),
         udp::trials(),
+        under_node::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), groups.into_iter().flatten().collect()).exit();
 }

@@ -77,11 +77,16 @@ async fn told_once(kid: Kid, what: &str, place: SocketAddr, code: &str) {
     }
 }
 
-/// Rows whose primary is not root; left out where anybody may have the port.
+/// Rows whose primary is not root.
 fn privileged<F: Future<Output = ()> + 'static>(name: &str, test: fn(Kid) -> F) -> Vec<Trial> {
+    unless_anybody_may(rows(name, test)).collect()
+}
+
+/// Trials that are left out where anybody may have the port.
+pub(crate) fn unless_anybody_may(trials: Vec<Trial>) -> impl Iterator<Item = Trial> {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     let anybody_may = first.trim().parse::<u16>().unwrap() <= alone::PRIVILEGED;
-    rows(name, test).into_iter().map(|trial| trial.with_ignored_flag(anybody_may)).collect()
+    trials.into_iter().map(move |trial| trial.with_ignored_flag(anybody_may))
 }
 
 /// By a primary that is nobody, with two workers one after the other.

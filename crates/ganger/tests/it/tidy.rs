@@ -170,17 +170,19 @@ fn files_are_short() {
 fn conformance_is_no_mere_claim() {
     let page = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
     let tests = files("tests");
+    let trials = |name: &str| tests.iter().map(|(_, text)| text.matches(name).count()).sum::<usize>();
     let mut missing = Vec::new();
     for row in page.lines().filter(|line| line.starts_with("| test-")) {
         let (name, verdict) = row.trim_matches(['|', ' ']).split_once(" | ").unwrap();
         let trial = format!("\"{name}\"");
         match verdict.split([' ', ',', ':', ';']).next().unwrap() {
-            "checked" if tests.iter().any(|(_, text)| text.contains(&trial)) => {}
+            // On the wire there is one for each side.
+            "checked" if trials(&trial) > usize::from(verdict.starts_with("checked on the wire")) => {}
             "no" if verdict.starts_with("no counterpart: ") => {}
             _ => missing.push(row.to_owned()),
         }
     }
-    check("no test has this name", &missing);
+    check("no test has this name, or not one for each side", &missing);
 }
 
 /// And what is checked is said.

@@ -235,7 +235,22 @@ async fn cycle() {
     }
 }
 
-const UNDER_NODE: [(&str, &str); 5] = [
+const UNDER_NODE: [(&str, &str); 7] = [
+    (
+        "test-child-process-send-after-close",
+        "const child = fork('nothing');
+         child.on('close', mustCall((code) => {
+           assert.strictEqual(code, 0);
+           child.send('too late', mustCall(({ code }) => assert.strictEqual(code, 'ERR_IPC_CHANNEL_CLOSED')));
+         }));",
+    ),
+    (
+        "test-child-process-stdin-ipc",
+        "const child = fork('echo', [], { stdio: ['ipc', 'inherit', 'inherit'] });
+         child.send([0]);
+         child.on('message', mustCall((message) => { assert.deepStrictEqual(message, [0]); child.disconnect(); }));
+         child.on('exit', mustCall((code) => assert.strictEqual(code, 0)));",
+    ),
     (
         "test-child-process-internal",
         "for (const serialization of ['json', 'advanced']) {
