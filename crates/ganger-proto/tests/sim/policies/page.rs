@@ -71,6 +71,14 @@ simulation, always the same: they compare the policies with each other, and are 
 | `shared` | the shortest wait and the least work for a connection: who is free takes it. Those that are awake get more than their share, the more so the less there is to do. |
 | `reuseport` | the most connections a second, from many short ones. The kernel gives by hash and asks nobody: a client waits for the slot that it fell to. |
 
+## What `least-conn` counts
+
+Rust workers say when they close a connection, and Node workers with [hints](../README.md#hints) say how many they have. What others
+have open the kernel is asked for (`inet_diag`), every 100 ms while there is something; what was handed over since then is added. A
+kernel that does not tell (the module `tcp_diag` is missing, or a sandbox refuses sockets of the family netlink) leaves only what
+such a worker has not answered for. `ganger run` says so in one line, a library's user gets `Event::NoSurvey` or
+`Report::NoSurvey` once, and `Snapshot::least_conn_by` has it at any moment.
+
 ## What came of it
 ";
 
