@@ -7,7 +7,7 @@ const { AsyncLocalStorage } = require('async_hooks');
 const diagnostics = require('diagnostics_channel');
 const { inspect } = require('util');
 const { isMainThread } = require('worker_threads');
-const { open, drain } = require('./hints.cjs');
+const { connections, drain, whenEmpty } = require('./hints.cjs');
 
 // What is open then has so many ms to end.
 const FINISH = 30_000;
@@ -27,17 +27,12 @@ function failed(error) {
   if (request && !request.response.writableEnded) request.socket.destroy();
   if (leaving) return;
   leaving = true;
-  // Here and now it is open still.
-  const left = [...open].some((socket) => !socket.destroyed);
-  if (!left) process.exit(1);
+  if (connections().length === 0) process.exit(1);
+  whenEmpty(() => process.exit(1));
   drain();
   leave();
-  const end = () => open.size === 0 && process.exit(1);
-  open.forEach((socket) => {
-    socket.once('close', end);
-    // Those that are idle close at once.
-    socket.server?.closeIdleConnections?.();
-  });
+  // Those that are idle close at once.
+  new Set(connections().map(({ server }) => server)).forEach((server) => server.closeIdleConnections?.());
   setTimeout(() => process.exit(1), FINISH);
 }
 
