@@ -3,7 +3,7 @@
 //! What makes the numbers comparable:
 //!
 //! - Contenders are *interleaved*: each round measures all of them once, and each round begins with
-//!   another one, so that a machine that slows down does so for all.
+//!   another one, so that a machine that slows down does so for all. Servers even take turns within a round (`turns`).
 //! - Contenders are *pinned alike*: the server side on its CPUs, the load on its own.
 //! - A contender is compared with the baseline *within each round*; of these ratios the median is told,
 //!   with an interval (`statistics::median_interval`) that tells luck from difference.
@@ -45,6 +45,7 @@ mod report;
 mod server;
 mod statistics;
 mod target;
+mod turns;
 
 /// The fewest rounds: with them the interval of the median reaches 95 %, one outlier on each side aside.
 pub const MIN_ROUNDS: u64 = 9;
@@ -105,6 +106,15 @@ trait Measure {
 
     /// Measures one contender once, in a time that does not depend on how fast it is.
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample>;
+
+    /// Measures each of these once, by itself one after the other; a sample for each.
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        let sample = |name: &&str| {
+            eprint!(".");
+            self.sample(name, cpus).with_context(|| (*name).to_owned())
+        };
+        contenders.iter().map(sample).collect()
+    }
 }
 
 /// One measured value.
@@ -204,17 +214,15 @@ fn run(measure: &dyn Measure, options: &Options, cpus: &Cpus) -> Result<Report> 
     let mut samples = vec![Vec::new(); contenders.len()];
     let rounds = usize::try_from(measure.rounds(options.rounds))?;
     for round in 0..rounds {
-        eprint!("{} round {}/{rounds}:", measure.name(), round + 1);
-        for position in 0..contenders.len() {
-            let index = (position + round) % contenders.len();
-            let sample = measure
-                .sample(contenders[index], cpus)
-                .inspect_err(|_| eprintln!())
-                .with_context(|| format!("{} of {}", measure.name(), contenders[index]))?;
-            eprint!(" {} {:.0}", contenders[index], sample.value);
-            samples[index].push(sample);
-        }
+        eprint!("{} round {}/{rounds} ", measure.name(), round + 1);
+        let first = round % contenders.len();
+        let order = [&contenders[first..], &contenders[..first]].concat();
+        let measured = measure.round(&order, cpus);
+        let mut measured = measured.inspect_err(|_| eprintln!()).with_context(|| measure.name())?;
+        order.iter().zip(&measured).for_each(|(name, sample)| eprint!(" {name} {:.0}", sample.value));
         eprintln!();
+        measured.rotate_right(first);
+        samples.iter_mut().zip(measured).for_each(|(all, one)| all.push(one));
     }
     Ok(Report::new(measure, cpus, &contenders, baseline, &samples))
 }

@@ -1,19 +1,13 @@
 //! The measure `connect`: how many connections a second come to a worker.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
-use super::load::{self, Exchange};
+use super::load::Exchange;
 use super::machine::Cpus;
 use super::server::{BYTE, Server, WORKERS};
+use super::turns::{self, CLIENTS};
 use super::{Measure, Sample, Target};
 use crate::fetch;
-
-/// Connections that are open or being opened at any time.
-const CLIENTS: usize = 64;
-/// What is measured of each contender in a round.
-const DURATION: Duration = Duration::from_secs(1);
 
 /// Clients connect, read one byte and the end, close, and connect again.
 pub(super) struct Connect;
@@ -54,7 +48,10 @@ impl Measure for Connect {
     }
 
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
-        let server = Server::named(&BYTE, contender)?.start(WORKERS, cpus)?;
-        Ok(load::run(server.address(), Exchange::Byte, CLIENTS, DURATION, cpus)?.into_sample())
+        self.round(&[contender], cpus).map(|mut samples| samples.remove(0))
+    }
+
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        turns::measure(&BYTE, contenders, Exchange::Byte, cpus)
     }
 }

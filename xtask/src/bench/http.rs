@@ -1,19 +1,13 @@
 //! The measures of HTTP: what a primary costs and saves unmodified Node workers.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
-use super::load::{self, Exchange};
+use super::load::Exchange;
 use super::machine::Cpus;
 use super::server::{HTTP, Server, WORKERS};
+use super::turns::{self, CLIENTS};
 use super::{Measure, Sample, Target};
 use crate::fetch;
-
-/// Connections that are open or being opened at any time.
-const CLIENTS: usize = 64;
-/// What is measured of each contender in a round.
-const DURATION: Duration = Duration::from_secs(3);
 
 /// How long a connection lasts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,11 +66,14 @@ impl Measure for Http {
     }
 
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
-        let server = Server::named(&HTTP, contender)?.start(WORKERS, cpus)?;
+        self.round(&[contender], cpus).map(|mut samples| samples.remove(0))
+    }
+
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
         let exchange = match self {
             Self::Connect => Exchange::Request,
             Self::KeepAlive => Exchange::Requests,
         };
-        Ok(load::run(server.address(), exchange, CLIENTS, DURATION, cpus)?.into_sample())
+        turns::measure(&HTTP, contenders, exchange, cpus)
     }
 }

@@ -18,7 +18,7 @@ use super::{Sample, machine::Cpus};
 
 /// How many exchanges come before those that are counted: so many, and not so long, since Node's compiler goes by how often
 /// it has seen a function. A cluster's rate grows until it has served 30,000 to 45,000 requests, to more than twice of what it is at first.
-const WARM_UP: u64 = 50_000;
+const WARM_UP: u64 = 60_000;
 /// How long they may take.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -36,7 +36,11 @@ pub(super) enum Exchange {
     Requests,
 }
 
-/// What a load has brought about in the time after its warm-up.
+/// How long a server may take to answer those who have asked already.
+const REST_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a load has brought about.
+#[derive(Default)]
 pub(super) struct Outcome {
     /// Exchanges that were complete, and clean at the end.
     completed: u64,
@@ -51,6 +55,29 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// One exchange has come to its end with this response.
+    fn complete(&mut self, response: &[u8]) {
+        self.completed += 1;
+        if let Some(worker) = body(response) {
+            match self.workers.get_mut(worker) {
+                Some(count) => *count += 1,
+                None => drop(self.workers.insert(worker.to_vec(), 1)),
+            }
+        }
+    }
+
+    /// Another time at the same server.
+    pub(super) fn add(&mut self, other: Self) {
+        self.completed += other.completed;
+        self.failed += other.failed;
+        other
+            .workers
+            .into_iter()
+            .for_each(|(worker, count)| *self.workers.entry(worker).or_default() += count);
+        self.elapsed += other.elapsed;
+        self.idle += other.idle;
+    }
+
     /// Its rate a second.
     pub(super) fn into_sample(self) -> Sample {
         let mut shares: Vec<u64> = self.workers.into_values().collect();
@@ -64,7 +91,18 @@ impl Outcome {
     }
 }
 
-/// Keeps `clients` connections to `server` going until it is warm, then for `duration`.
+/// Keeps `clients` connections to `server` going until it is warm.
+pub(super) fn warm_up(server: SocketAddr, exchange: Exchange, clients: usize, cpus: &Cpus) -> Result<()> {
+    let completed = begin(server, exchange, clients, cpus)?.run(WARM_UP_LIMIT, WARM_UP)?.completed;
+    if completed < WARM_UP {
+        bail!(
+            "{server} has answered {completed} clients in {WARM_UP_LIMIT:?}, and is not warm before {WARM_UP}"
+        );
+    }
+    Ok(())
+}
+
+/// Keeps `clients` connections to `server` going for `duration`. Afterwards the server has nothing left to do.
 pub(super) fn run(
     server: SocketAddr,
     exchange: Exchange,
@@ -72,41 +110,18 @@ pub(super) fn run(
     duration: Duration,
     cpus: &Cpus,
 ) -> Result<Outcome> {
+    begin(server, exchange, clients, cpus)?.run(duration, u64::MAX)
+}
+
+fn begin(server: SocketAddr, exchange: Exchange, clients: usize, cpus: &Cpus) -> Result<Load> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll")?;
-    let mut load = Load {
-        server,
-        exchange,
-        epoll,
-        clients: Vec::with_capacity(clients),
-        completed: 0,
-        failed: 0,
-        workers: BTreeMap::new(),
-        sleeps: !cpus.are_divided(),
-        idle: Duration::ZERO,
-    };
+    let sleeps = !cpus.are_divided();
+    let mut load = Load { server, exchange, epoll, sleeps, clients: Vec::new(), so_far: Outcome::default() };
     for index in 0..clients {
         let client = load.open(index)?;
-        load.clients.push(client);
+        load.clients.push(Some(client));
     }
-    load.run_until(Instant::now() + WARM_UP_LIMIT, WARM_UP)?;
-    if load.completed < WARM_UP {
-        bail!(
-            "{server} has answered {} clients in {WARM_UP_LIMIT:?}, and is not warm before {WARM_UP}",
-            load.completed
-        );
-    }
-
-    (load.completed, load.failed, load.idle) = (0, 0, Duration::ZERO);
-    load.workers.clear();
-    let start = Instant::now();
-    load.run_until(start + duration, u64::MAX)?;
-    Ok(Outcome {
-        completed: load.completed,
-        failed: load.failed,
-        workers: load.workers,
-        elapsed: start.elapsed(),
-        idle: load.idle,
-    })
+    Ok(load)
 }
 
 /// Whether `server` takes a connection and sends something on it.
@@ -134,14 +149,11 @@ struct Load {
     server: SocketAddr,
     exchange: Exchange,
     epoll: OwnedFd,
-    /// By the number that epoll reports.
-    clients: Vec<Client>,
-    completed: u64,
-    failed: u64,
-    workers: BTreeMap<Vec<u8>, u64>,
     /// Whether it sleeps as long as there is nothing to do.
     sleeps: bool,
-    idle: Duration,
+    /// By the number that epoll reports. None: it was through when nothing new was to begin.
+    clients: Vec<Option<Client>>,
+    so_far: Outcome,
 }
 
 struct Client {
@@ -188,57 +200,61 @@ impl Load {
         Ok(client)
     }
 
-    /// One exchange of a client has come to its end.
-    fn complete(&mut self, index: usize) {
-        self.completed += 1;
-        if let Some(worker) = body(&self.clients[index].received) {
-            match self.workers.get_mut(worker) {
-                Some(count) => *count += 1,
-                None => drop(self.workers.insert(worker.to_vec(), 1)),
-            }
+    /// Until the time is over, or so many exchanges are complete; then until those under way have come to their end too,
+    /// of which only what went wrong is counted.
+    fn run(mut self, limit: Duration, enough: u64) -> Result<Outcome> {
+        let start = Instant::now();
+        while self.so_far.completed < enough && start.elapsed() < limit {
+            self.turn(start + limit, true)?;
         }
+        let mut outcome = Outcome { elapsed: start.elapsed(), ..std::mem::take(&mut self.so_far) };
+
+        let end = Instant::now() + REST_LIMIT;
+        while self.clients.iter().any(Option::is_some) {
+            if Instant::now() >= end {
+                bail!("{} has left clients without an answer for {REST_LIMIT:?}", self.server);
+            }
+            self.turn(end, false)?;
+        }
+        outcome.failed += self.so_far.failed;
+        Ok(outcome)
     }
 
-    /// Until the time is over, or so many exchanges are complete.
-    fn run_until(&mut self, end: Instant, enough: u64) -> Result<()> {
+    /// Does what there is to do, if need be after having waited for it; whoever is through begins `again`, or does not.
+    fn turn(&mut self, end: Instant, again: bool) -> Result<()> {
+        let start = Instant::now();
+        let patience = if self.sleeps { end.saturating_duration_since(start) } else { Duration::ZERO };
+        let patience = Timespec::try_from(patience).context("a duration out of range")?;
         let mut events = Vec::with_capacity(self.clients.len());
-        loop {
-            let now = Instant::now();
-            let left = end.saturating_duration_since(now);
-            if left.is_zero() || self.completed >= enough {
-                return Ok(());
-            }
-            let patience = if self.sleeps { left } else { Duration::ZERO };
-            let patience = Timespec::try_from(patience).context("a duration out of range")?;
-            events.clear();
-            let buffer = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, buffer, Some(&patience)) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error).context("the load cannot wait"),
-            }
-            if self.sleeps || events.is_empty() {
-                if !self.sleeps {
-                    (0..PAUSES).for_each(|_| std::hint::spin_loop());
-                }
-                self.idle += now.elapsed();
-            }
-            for event in &events {
-                let index = usize::try_from(event.data.u64()).context("a number that we gave")?;
-                match self.clients[index].progress() {
-                    Progress::Open => continue,
-                    Progress::Completed => self.complete(index),
-                    Progress::Again => {
-                        self.complete(index);
-                        if self.clients[index].ask_again() {
-                            continue;
-                        }
-                        self.failed += 1;
-                    }
-                    Progress::Failed => self.failed += 1,
-                }
-                self.clients[index] = self.open(index)?;
-            }
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("the load cannot wait"),
         }
+        if self.sleeps || events.is_empty() {
+            if !self.sleeps {
+                (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            }
+            self.so_far.idle += start.elapsed();
+        }
+        for event in &events {
+            let index = usize::try_from(event.data.u64()).context("a number that we gave")?;
+            // Who is through is not watched any more.
+            let Some(client) = &mut self.clients[index] else { continue };
+            match client.progress() {
+                Progress::Open => continue,
+                Progress::Completed => self.so_far.complete(&client.received),
+                Progress::Again => {
+                    self.so_far.complete(&client.received);
+                    if again && client.ask_again() {
+                        continue;
+                    }
+                    self.so_far.failed += u64::from(again);
+                }
+                Progress::Failed => self.so_far.failed += 1,
+            }
+            self.clients[index] = if again { Some(self.open(index)?) } else { None };
+        }
+        Ok(())
     }
 }
 
