@@ -125,6 +125,8 @@ struct Sample {
     /// The part of the time in which the load generator used its CPU. Near 1, the value is the load
     /// generator's limit and the contender may be capable of more. None without a load generator.
     load_busy: Option<f64>,
+    /// The part of the time in which the server side's CPUs had something to do. None without a load generator.
+    server_busy: Option<f64>,
     /// Operations that went wrong, not counted in the value.
     failed: u64,
     /// How many operations each worker did, the busiest first, where the load can tell.
@@ -134,7 +136,7 @@ struct Sample {
 impl Sample {
     /// A value without a load generator.
     fn of(value: f64) -> Self {
-        Self { value, load_busy: None, failed: 0, shares: Vec::new() }
+        Self { value, load_busy: None, server_busy: None, failed: 0, shares: Vec::new() }
     }
 }
 

@@ -22,9 +22,6 @@ use clap::ValueEnum;
 use crate::workspace::{self, Failed};
 use crate::{fetch, soak};
 
-/// What examples and tests need beside the defaults.
-const FEATURES: [&str; 2] = ["--features", "ganger/axum"];
-
 /// Which tests are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Tier {
@@ -32,6 +29,17 @@ pub enum Tier {
     User,
     /// Also those that need root or packages of the system
     System,
+}
+
+impl Tier {
+    /// What its examples and tests need beside the defaults: the same for each build, so that nothing is built twice.
+    fn features(self) -> [&'static str; 2] {
+        let features = match self {
+            Self::User => "ganger/axum",
+            Self::System => "ganger/axum,ganger/system-tests,ganger-cli/system-tests",
+        };
+        ["--features", features]
+    }
 }
 
 /// Fetches, builds and runs the tests of `tier`; prints the matrix and the count.
@@ -44,7 +52,9 @@ pub fn test(tier: Tier, args: &[OsString]) -> Result<()> {
     }
     workspace::step("fetch Node and npm packages", fetch::fetch)?;
     workspace::step("build programs and examples", || {
-        workspace::run(workspace::cargo(["build", "--workspace", "--bins", "--examples"]).args(FEATURES))
+        workspace::run(
+            workspace::cargo(["build", "--workspace", "--bins", "--examples"]).args(tier.features()),
+        )
     })?;
     workspace::step("build the command for release", || {
         workspace::run(&mut workspace::cargo(["build", "--release", "-p", "ganger-cli"]))
@@ -55,17 +65,9 @@ pub fn test(tier: Tier, args: &[OsString]) -> Result<()> {
     let mut count = Count::default();
     let mut result = workspace::step("tests", || {
         let mut command = workspace::cargo(["test", "--workspace", "--no-fail-fast"]);
-        command.args(FEATURES).args(args);
+        command.args(tier.features()).args(args);
         run_tests(&mut command, &matrix, &mut count)
     });
-    if tier == Tier::System && result.is_ok() {
-        result = workspace::step("system tests", || {
-            let mut command = workspace::cargo(["test", "-p", "ganger", "-p", "ganger-cli"]);
-            command.args(["--features", "system-tests", "--test", "system", "--no-fail-fast"]);
-            run_tests(&mut command, &matrix, &mut count)
-        });
-    }
-
     if args.is_empty() && result.is_ok() {
         result = workspace::step("gangs under load, ten rounds", soak::ten_rounds);
     }

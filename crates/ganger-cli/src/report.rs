@@ -186,8 +186,8 @@ pub(crate) fn say(lines: &str) {
     let _ = io::stderr().lock().write_all(lines.as_bytes());
 }
 
-/// What stands before a worker's lines, which may say its group (one name a slot): nothing, unless both outputs are a terminal's. A program's output
-/// that goes into a file or a pipe stays as it is.
+/// What stands before a worker's lines, which may say its group (one name a slot): nothing, unless both outputs are a
+/// terminal's. A program's output that goes into a file or a pipe stays as it is.
 pub(crate) fn prefix(groups: Vec<String>) -> impl Fn(Source) -> String + Send + 'static {
     let terminal = on_terminal();
     let colour = wants_colour(terminal);

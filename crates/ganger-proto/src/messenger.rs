@@ -174,7 +174,8 @@ impl Messenger {
         self.workers.insert(worker, Member { slot, pid, leaving: false });
     }
 
-    /// A worker drains, was asked to leave, or says that it leaves or has failed: it finishes what it has. It still gets what goes to it or to all.
+    /// A worker drains, was asked to leave, or says that it leaves or has failed: it finishes what it has. It still gets what
+    /// goes to it or to all.
     pub fn worker_leaves(&mut self, worker: WorkerId) {
         if let Some(member) = self.workers.get_mut(&worker) {
             member.leaving = true;

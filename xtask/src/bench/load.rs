@@ -52,6 +52,8 @@ pub(super) struct Outcome {
     elapsed: Duration,
     /// How long of it the load generator had nothing to do.
     idle: Duration,
+    /// How long of it the server side's CPUs had nothing to do.
+    server_idle: Duration,
 }
 
 impl Outcome {
@@ -76,15 +78,19 @@ impl Outcome {
             .for_each(|(worker, count)| *self.workers.entry(worker).or_default() += count);
         self.elapsed += other.elapsed;
         self.idle += other.idle;
+        self.server_idle += other.server_idle;
     }
 
     /// Its rate a second.
     pub(super) fn into_sample(self) -> Sample {
         let mut shares: Vec<u64> = self.workers.into_values().collect();
         shares.sort_unstable_by(|one, other| other.cmp(one));
+        let elapsed = self.elapsed.as_secs_f64();
+        let busy = |idle: Duration| Some((1.0 - idle.as_secs_f64() / elapsed).max(0.0));
         Sample {
-            value: self.completed as f64 / self.elapsed.as_secs_f64(),
-            load_busy: Some(1.0 - self.idle.as_secs_f64() / self.elapsed.as_secs_f64()),
+            value: self.completed as f64 / elapsed,
+            load_busy: busy(self.idle),
+            server_busy: busy(self.server_idle),
             failed: self.failed,
             shares,
         }
@@ -93,7 +99,7 @@ impl Outcome {
 
 /// Keeps `clients` connections to `server` going until it is warm.
 pub(super) fn warm_up(server: SocketAddr, exchange: Exchange, clients: usize, cpus: &Cpus) -> Result<()> {
-    let completed = begin(server, exchange, clients, cpus)?.run(WARM_UP_LIMIT, WARM_UP)?.completed;
+    let completed = begin(server, exchange, clients, cpus)?.run(WARM_UP_LIMIT, WARM_UP, cpus)?.completed;
     if completed < WARM_UP {
         bail!(
             "{server} has answered {completed} clients in {WARM_UP_LIMIT:?}, and is not warm before {WARM_UP}"
@@ -110,7 +116,7 @@ pub(super) fn run(
     duration: Duration,
     cpus: &Cpus,
 ) -> Result<Outcome> {
-    begin(server, exchange, clients, cpus)?.run(duration, u64::MAX)
+    begin(server, exchange, clients, cpus)?.run(duration, u64::MAX, cpus)
 }
 
 fn begin(server: SocketAddr, exchange: Exchange, clients: usize, cpus: &Cpus) -> Result<Load> {
@@ -202,12 +208,13 @@ impl Load {
 
     /// Until the time is over, or so many exchanges are complete; then until those under way have come to their end too,
     /// of which only what went wrong is counted.
-    fn run(mut self, limit: Duration, enough: u64) -> Result<Outcome> {
-        let start = Instant::now();
+    fn run(mut self, limit: Duration, enough: u64, cpus: &Cpus) -> Result<Outcome> {
+        let (start, idle) = (Instant::now(), cpus.server_idle()?);
         while self.so_far.completed < enough && start.elapsed() < limit {
             self.turn(start + limit, true)?;
         }
-        let mut outcome = Outcome { elapsed: start.elapsed(), ..std::mem::take(&mut self.so_far) };
+        let (elapsed, server_idle) = (start.elapsed(), cpus.server_idle()?.saturating_sub(idle));
+        let mut outcome = Outcome { elapsed, server_idle, ..std::mem::take(&mut self.so_far) };
 
         let end = Instant::now() + REST_LIMIT;
         while self.clients.iter().any(Option::is_some) {
@@ -320,7 +327,40 @@ fn body(response: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::net::{Shutdown, shutdown};
+
     use super::*;
+
+    #[test]
+    fn after_its_turn_a_server_has_nothing_left_to_do() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (address, queue) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
+        let serve = move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                std::io::Write::write_all(&mut stream, b"x").unwrap();
+            }
+        };
+        let server = std::thread::spawn(serve);
+        let cpus = Cpus::divide().unwrap();
+        let mut outcome = Outcome::default();
+        for turn in 1..=3 {
+            let more = begin(address, Exchange::Byte, 64, &cpus)
+                .unwrap()
+                .run(Duration::from_secs(60), 1000, &cpus)
+                .unwrap();
+            outcome.add(more);
+            assert!((turn * 1000..turn * 1064).contains(&outcome.completed), "{}", outcome.completed);
+            assert_eq!(outcome.failed, 0);
+            let mut waiting = [PollFd::new(&queue, PollFlags::IN)];
+            assert_eq!(poll(&mut waiting, Some(&Timespec::default())).unwrap(), 0);
+        }
+        assert!(outcome.into_sample().value > 0.0);
+        shutdown(&queue, Shutdown::Both).unwrap();
+        server.join().unwrap();
+    }
 
     #[test]
     fn a_response_is_complete_when_its_body_is() {

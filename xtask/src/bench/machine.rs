@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -47,6 +48,23 @@ impl Cpus {
     /// How many there are.
     fn count(&self) -> usize {
         if self.are_divided() { self.server.len() + self.load.len() } else { self.load.len() }
+    }
+
+    /// How long the server side's CPUs have had nothing to do since the machine started, in the mean.
+    pub(super) fn server_idle(&self) -> Result<Duration> {
+        let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        let mut ticks = 0;
+        for cpu in &self.server {
+            let name = format!("cpu{cpu}");
+            let line = stat.lines().map(|line| line.split_ascii_whitespace());
+            let own = line.filter_map(|mut words| (words.next()? == name).then_some(words)).next();
+            // user, nice, system, idle, iowait, …
+            let idle = own.context("a CPU that /proc/stat does not know")?.skip(3).take(2);
+            ticks +=
+                idle.map(str::parse::<u64>).sum::<Result<u64, _>>().context("not a number in /proc/stat")?;
+        }
+        let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+        Ok(Duration::from_secs_f64(seconds / self.server.len() as f64))
     }
 
     /// Puts this thread, and what it starts from now on, on the server side's CPUs.

@@ -6,11 +6,8 @@ use serde::Serialize;
 
 use super::machine::{Cpus, Machine};
 use super::statistics::median;
-use super::target::{Outcome, Ratio};
+use super::target::{LOAD_LIMIT, Outcome, Ratio};
 use super::{Measure, Sample};
-
-/// From here on the load generator may be what limits a value.
-const LOAD_LIMIT: f64 = 0.9;
 
 /// The result of one measure.
 #[derive(Serialize)]
@@ -34,6 +31,7 @@ struct Row {
     /// To the baseline, of the same round.
     ratio: Ratio,
     load_busy: Option<f64>,
+    server_busy: Option<f64>,
     failed: u64,
     /// The part of all that each worker did, the busiest first: the median of the rounds.
     shares: Vec<f64>,
@@ -71,14 +69,18 @@ impl Report {
 impl Row {
     fn new(name: &'static str, samples: &[Sample], baseline: &[Sample]) -> Self {
         let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
-        let busy: Vec<f64> = samples.iter().filter_map(|sample| sample.load_busy).collect();
+        let busy = |of: fn(&Sample) -> Option<f64>| {
+            let busy: Vec<f64> = samples.iter().filter_map(of).collect();
+            (!busy.is_empty()).then(|| median(&busy))
+        };
         Self {
             name,
             median: median(&values),
             min: values.iter().copied().fold(f64::INFINITY, f64::min),
             max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             ratio: Ratio::new(samples, baseline),
-            load_busy: (!busy.is_empty()).then(|| median(&busy)),
+            load_busy: busy(|sample| sample.load_busy),
+            server_busy: busy(|sample| sample.server_busy),
             failed: samples.iter().map(|sample| sample.failed).sum(),
             shares: shares(samples),
             values,
@@ -117,7 +119,11 @@ impl fmt::Display for Report {
             "min – max",
             "ratio",
             "95 %",
-            if contenders.iter().any(|row| row.load_busy.is_some()) { "  load busy" } else { "" }
+            if contenders.iter().any(|row| row.load_busy.is_some()) {
+                "  load busy  server busy"
+            } else {
+                ""
+            }
         )?;
         for row in contenders {
             let spread = format!("{:.0} – {:.0}", row.min, row.max);
@@ -127,8 +133,8 @@ impl fmt::Display for Report {
                 "{:width$}  {:>13.0}  {spread:>19}  {:>7.3}  {interval:>15}",
                 row.name, row.median, row.ratio.median
             )?;
-            if let Some(busy) = row.load_busy {
-                write!(f, "  {:>7.0} %", busy * 100.0)?;
+            if let (Some(load), Some(server)) = (row.load_busy, row.server_busy) {
+                write!(f, "  {:>7.0} %  {:>9.0} %", load * 100.0, server * 100.0)?;
             }
             if !row.shares.is_empty() {
                 let shares: Vec<_> = row.shares.iter().map(|share| format!("{:.1}", share * 100.0)).collect();

@@ -10,6 +10,9 @@ use super::statistics::{median, median_interval};
 /// What two contenders may lie apart and still count as equally fast.
 const EQUAL: f64 = 0.05;
 
+/// From here on the load generator may be what limits a value.
+pub(super) const LOAD_LIMIT: f64 = 0.9;
+
 /// What a contender is to reach.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
@@ -56,14 +59,18 @@ impl Target {
             Aim::AtLeast(_, to) | Aim::AtMost(_, to) | Aim::NoLess(to) => Ratio::new(own, of(to)?),
             Aim::Below(..) => Ratio::of(own.iter().map(|sample| sample.value).collect()),
         };
-        let Ratio { median, low, high } = measured;
+        let Ratio { median: middle, low, high } = measured;
         let (reached, possible) = match self.aim {
-            Aim::AtLeast(ratio, _) => (median >= ratio, high >= ratio),
-            Aim::AtMost(ratio, _) | Aim::Below(ratio, _) => (median <= ratio, low <= ratio),
+            Aim::AtLeast(ratio, _) => (middle >= ratio, high >= ratio),
+            Aim::AtMost(ratio, _) | Aim::Below(ratio, _) => (middle <= ratio, low <= ratio),
             Aim::NoLess(_) => (high >= 1.0 && low >= 1.0 - EQUAL, high >= 1.0),
         };
+        let load_busy: Vec<f64> = own.iter().filter_map(|sample| sample.load_busy).collect();
+        let more_is_better = matches!(self.aim, Aim::AtLeast(..) | Aim::NoLess(_));
+        let limited = more_is_better && !load_busy.is_empty() && median(&load_busy) > LOAD_LIMIT;
         let verdict = match (reached, possible) {
             (true, _) => Verdict::Reached,
+            (false, _) if limited => Verdict::Limited,
             (false, true) => Verdict::Uncertain,
             (false, false) => Verdict::Missed,
         };
@@ -96,6 +103,8 @@ pub(super) struct Outcome {
 enum Verdict {
     Reached,
     Uncertain,
+    /// More was not to be had from this load.
+    Limited,
     Missed,
 }
 
@@ -105,6 +114,7 @@ impl fmt::Display for Outcome {
         let verdict = match verdict {
             Verdict::Reached => "reached",
             Verdict::Uncertain => "uncertain",
+            Verdict::Limited => "load-limited",
             Verdict::Missed => "MISSED",
         };
         write!(f, "{wanted:52}  {median:.3} ({low:.3} – {high:.3})  {verdict}")
@@ -153,6 +163,16 @@ mod tests {
         assert_eq!(verdict(Target::at_most("one", 0.8, "other"), &near, &other), "MISSED");
         assert_eq!(verdict(Target::below("one", 91.0, "KB"), &near, &other), "reached");
         assert_eq!(verdict(Target::below("one", 80.0, "KB"), &near, &other), "MISSED");
+    }
+
+    #[test]
+    fn what_the_load_limits_is_not_missed() {
+        let busy = |value| Sample { load_busy: Some(0.98), ..Sample::of(value) };
+        let samples = [vec![busy(300.0); 9], vec![Sample::of(100.0); 9]];
+        let judge =
+            |ratio| Target::at_least("one", ratio, "other").judge(&["one", "other"], &samples).unwrap();
+        assert!(judge(4.0).to_string().ends_with("load-limited"));
+        assert!(judge(3.0).to_string().ends_with("reached"));
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub(in crate::cluster) struct Socket {
     pub(in crate::cluster) vacant: Option<Time>,
     /// Since when its slot is not to be filled again.
     pub(in crate::cluster) retired: Option<Time>,
-    /// Which workers of its slot have a copy of it: as long as there is one the kernel counts it among those on its port, and leads clients there.
+    /// Which workers of its slot have a copy of it: as long as there is one the kernel counts it among those on its port, and
+    /// leads clients there.
     copies: BTreeSet<WorkerId>,
     /// When a copy was closed last.
     released: Option<Time>,

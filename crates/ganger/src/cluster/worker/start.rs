@@ -29,8 +29,8 @@ pub struct NewWorker {
 
 /// What this process was started as; for programs that have a runtime of their own, others use
 /// [`ganger::worker`](crate::worker). Belongs first in `main`, before any thread is started: it takes what is the worker's
-/// own (`NODE_CHANNEL_FD`, `NODE_UNIQUE_ID`, `GANGER_SLOT`, `LISTEN_FDS`, `NOTIFY_SOCKET` and their like) out of the environment, so that the
-/// program's own children do not take themselves for workers.
+/// own (`NODE_CHANNEL_FD`, `NODE_UNIQUE_ID`, `GANGER_SLOT`, `LISTEN_FDS`, `NOTIFY_SOCKET` and their like) out of the
+/// environment, so that the program's own children do not take themselves for workers.
 ///
 /// ```no_run
 /// fn main() -> ganger::Result {

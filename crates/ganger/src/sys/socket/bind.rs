@@ -59,8 +59,8 @@ pub struct UdpBind {
 /// error but a port in use.
 ///
 /// # Errors
-/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EINVAL` for a link-local address without its interface. Two sockets with `SO_REUSEADDR` of which none listens may share a
-/// port: then the second hears of `EADDRINUSE` only from [`listen`].
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EINVAL` for a link-local address without its interface. Two sockets with
+/// `SO_REUSEADDR` of which none listens may share a port: then the second hears of `EADDRINUSE` only from [`listen`].
 pub fn bind_tcp(bind: &TcpBind) -> io::Result<OwnedFd> {
     match bind.address {
         Some(address) => tcp(bind, address),
