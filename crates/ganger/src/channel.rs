@@ -42,7 +42,7 @@ use flusher::Flusher;
 use lent::Borrowed;
 use unread::Backlog;
 
-pub(crate) use lane::{LaneLink, Moved};
+pub(crate) use lane::{Arrived, LaneLink, Moved};
 pub(crate) use link::{Flushed, Link, READ_SIZE, attachment};
 pub(crate) use pace::Pace;
 pub(crate) use patience::Patience;

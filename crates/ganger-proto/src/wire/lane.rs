@@ -4,7 +4,7 @@
 //! ```text
 //!   hello         G version                                 the worker's, before anything else
 //!   connections   C length(key) key  seq seq seq …           with as many descriptors, in that order
-//!   answers       A  seq taken  seq taken …
+//!   answers       A  seq taken  seq taken …                1024 of them at most
 //!   note          N bytes                                   a library user's, with any descriptors
 //! ```
 //!
@@ -17,6 +17,9 @@ pub const VERSION: u8 = 1;
 
 /// So many descriptors travel in one packet, at most.
 pub const DESCRIPTORS: usize = 64;
+
+/// So many answers travel in one packet, at most.
+pub const ANSWERS: usize = 1024;
 
 /// So long is a packet, at most.
 pub const LONGEST: usize = 64 << 10;
@@ -71,6 +74,9 @@ impl Packet {
             }
             b'A' => {
                 let (answers, []) = rest.as_chunks::<9>() else { return Err(NoPacket) };
+                if answers.len() > ANSWERS {
+                    return Err(NoPacket);
+                }
                 let answer = |[a, b, c, d, e, f, g, h, taken]: &[u8; 9]| {
                     (Seq(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])), *taken != 0)
                 };
@@ -139,5 +145,8 @@ mod tests {
         {
             assert_eq!(Packet::read(none), Err(NoPacket), "{none:?}");
         }
+        let answers = |count| Packet::Answers(vec![(Seq(1), true); count]);
+        assert_eq!(Packet::read(&answers(ANSWERS).write()), Ok(answers(ANSWERS)));
+        assert_eq!(Packet::read(&answers(ANSWERS + 1).write()), Err(NoPacket));
     }
 }

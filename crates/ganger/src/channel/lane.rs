@@ -11,12 +11,12 @@ use std::{
 
 use ganger_proto::{
     ListenerKey, Seq,
-    wire::lane::{self, Packet},
+    wire::lane::{self, NoPacket, Packet},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::Flushed;
-use crate::sys::{socket, watch::watch};
+use crate::sys::{fd, socket, watch::watch};
 
 /// One end of a lane.
 #[derive(Debug)]
@@ -32,6 +32,15 @@ pub(crate) struct LaneLink {
 enum Sent {
     Yes,
     Not(Flushed),
+}
+
+/// What one read has brought.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) packet: Result<Packet, NoPacket>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// How long it was.
+    pub(crate) bytes: usize,
 }
 
 /// What one flush has moved.
@@ -74,7 +83,7 @@ impl LaneLink {
 
     fn flush_into(&mut self, sent: &mut Vec<(Seq, OwnedFd)>) -> Flushed {
         while !self.answers.is_empty() {
-            let count = self.answers.len().min(ANSWERS);
+            let count = self.answers.len().min(lane::ANSWERS);
             let packet = Packet::Answers(self.answers[..count].to_vec());
             match self.send(&packet, &[]) {
                 Sent::Yes => drop(self.answers.drain(..count)),
@@ -112,25 +121,25 @@ impl LaneLink {
         }
     }
 
-    /// The next packet that is there; none if there is none. What is no packet is left out, and its descriptors are
-    /// closed.
+    /// The next packet that is there, be it that it is none; nothing if nothing is there.
     ///
     /// # Errors
     /// `UnexpectedEof` at the end.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(Packet, Vec<OwnedFd>)>> {
-        loop {
-            let mut handles = Vec::new();
-            match socket::receive(self.socket.as_fd(), buffer, &mut handles) {
-                Ok(received) if received.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(received) => {
-                    if let Ok(packet) = Packet::read(&buffer[..received.bytes]) {
-                        return Ok(Some((packet, handles)));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Arrived>> {
+        let mut descriptors = Vec::new();
+        match socket::receive(self.socket.as_fd(), buffer, &mut descriptors) {
+            Ok(received) if received.bytes > 0 => {
+                let packet = Packet::read(&buffer[..received.bytes]);
+                Ok(Some(Arrived { packet, descriptors, bytes: received.bytes }))
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Ok(_) | Err(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// How many bytes wait to be read, in all packets.
+    pub(crate) fn unread(&self) -> usize {
+        fd::unread(&self.socket)
     }
 }
 
@@ -197,9 +206,11 @@ impl Lane {
         }
         loop {
             match self.link.receive(&mut self.buffer) {
-                Ok(Some((Packet::Note(note), descriptors))) => return Ok(Some((note, descriptors))),
-                // The cluster's business is not ours.
-                Ok(Some(_)) => {}
+                Ok(Some(Arrived { packet: Ok(Packet::Note(note)), descriptors, .. })) => {
+                    return Ok(Some((note, descriptors)));
+                }
+                // The cluster's business is not ours; whoever has much of it is not to keep our task for itself.
+                Ok(Some(_)) => tokio::task::consume_budget().await,
                 Ok(None) => self.watched()?.readable().await?.clear_ready(),
                 Err(_) => return Ok(None),
             }
@@ -215,7 +226,5 @@ impl Lane {
     }
 }
 
-/// So many answers in one packet.
-const ANSWERS: usize = 1024;
 /// So long a note may be, in bytes.
 const NOTE: usize = 32 << 10;

@@ -104,10 +104,7 @@ impl<H: AsFd + From<OwnedFd>> Link<H> {
 
     /// How many bytes wait to be read.
     pub(crate) fn unread(&self) -> usize {
-        rustix::io::ioctl_fionread(&self.socket)
-            .ok()
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(0)
+        fd::unread(&self.socket)
     }
 
     /// Whether something can be read, or the end of the stream.

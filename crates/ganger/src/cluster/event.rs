@@ -167,6 +167,9 @@ pub enum WorkerFault {
     /// Of the cluster.
     #[error(transparent)]
     Cluster(#[from] Misbehaviour),
+    /// Of its native lane.
+    #[error("it wrote a packet on its lane that is none")]
+    Lane,
     /// Of the messenger: its letter was refused, which it has been told.
     #[error("a letter of it was refused: {0}")]
     Letter(messenger::Refusal),
@@ -190,6 +193,7 @@ impl WorkerFault {
                         | Fault::BunAdvanced
                 )
             }
+            Self::Lane => true,
             Self::Cluster(_) | Self::Letter(_) | Self::LettersLost => false,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd, ioctl_fionread};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Makes the open file behind `fd` non-blocking: for everybody who shares it, in other processes too.
@@ -67,6 +67,11 @@ pub fn inherited_nofile() -> Option<Rlimit> {
 pub fn is_open(number: RawFd) -> bool {
     // SAFETY: the number is not -1, and `fcntl` says so if it is not open; the borrow ends here.
     number >= 0 && fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok()
+}
+
+/// How many bytes wait to be read from a socket or a pipe.
+pub fn unread(fd: impl AsFd) -> usize {
+    ioctl_fionread(fd).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
 }
 
 /// Makes the open file behind `fd` blocking again: what most programs expect of their standard streams.

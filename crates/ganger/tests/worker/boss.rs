@@ -265,6 +265,10 @@ fn in_words(event: Event) -> Option<Value> {
         Event::Fault { worker, fault: WorkerFault::Cluster(Misbehaviour::BeforeOnline) } => {
             json!(["before online", worker.id])
         }
+        Event::Fault { worker, fault: WorkerFault::Cluster(Misbehaviour::UnknownAnswer) } => {
+            json!(["flood-of-answers", worker.id])
+        }
+        Event::Fault { worker, fault: WorkerFault::Lane } => json!(["flood-of-nonsense", worker.id]),
         Event::Fault { worker, fault } => panic!("worker {}: {fault}", worker.id),
         _ => return None,
     })

@@ -33,6 +33,8 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial(trials, "speaks before it is online", under, a_worker_need_not_be_online);
     trial(trials, "connections by the lane", under, connections_come_by_the_lane);
     trial(trials, "a lane of another version", under, another_version_is_not_spoken);
+    trial(trials, "a flood of answers on a lane", under, |under| flooded(under, "flood-of-answers"));
+    trial(trials, "a flood of nonsense on a lane", under, |under| flooded(under, "flood-of-nonsense"));
     trial(trials, "died with what the lane had brought", under, what_the_lane_brought_goes_to_another);
 }
 
@@ -149,9 +151,32 @@ fn play_on_lane(part: &str, lane: &OwnedFd, wire: &mut Wire) -> ! {
     }
 }
 
+/// Says on the lane without end what it never should, once it is told to.
+fn flood_the_lane(part: &str, lane: &OwnedFd, wire: &mut Wire) -> ! {
+    wire.hear();
+    // Answers for a connection that nobody has, as many as a packet takes; or no packet.
+    let answer: &[u8] = &[0x67, 0x12, 0, 0, 0, 0, 0, 0, 1];
+    let packet =
+        if part == "flood-of-answers" { [b"A", &answer.repeat(1024)[..]].concat() } else { vec![b'X'; 100] };
+    loop {
+        match socket::send_packet(lane.as_fd(), &packet, &[]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(lane, PollFlags::OUT)], None).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// The worker's part.
 pub(crate) fn play(part: &str) {
     let mut wire = Wire::inherited();
+    if part.starts_with("flood") {
+        let lane = lane(1);
+        wire.act(json!({ "act": "online" }));
+        flood_the_lane(part, &lane, &mut wire);
+    }
     if part.starts_with("lane") {
         let lane = lane(1);
         wire.act(json!({ "act": "online" }));
@@ -233,6 +258,26 @@ async fn connections_come_by_the_lane(under: Under) {
         client.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, format!("by lane {number}"));
     }
+}
+
+/// One that does nothing else keeps nobody waiting.
+async fn flooded(under: Under, part: &str) {
+    let mut boss = Boss::new(under, &["by-hand", part]);
+    let rogue = boss.fork();
+    boss.event(rogue, "online").await;
+    boss.set_args(&["remote"]);
+    let (other, address) = boss.fork_serving("127.0.0.1:0").await;
+    boss.send(rogue, json!("now"));
+    // In the middle of it.
+    boss.event(rogue, part).await;
+    for _ in 0..10 {
+        let mut client = TcpStream::connect(&address).await.unwrap();
+        assert_eq!(exchange(&mut client, "x").await, format!("{other} x"));
+    }
+    boss.kill(rogue);
+    boss.event(rogue, "exit").await;
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(exchange(&mut client, "x").await, format!("{other} x"));
 }
 
 async fn another_version_is_not_spoken(under: Under) {

@@ -92,7 +92,7 @@ impl Primary {
 
     pub(super) fn close_channel(&mut self, now: Time, id: WorkerId) {
         // What it answered before is there already.
-        self.receive_lane(id);
+        self.receive_lane_to_its_end(id);
         let held = self.machine.held(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.held = held;

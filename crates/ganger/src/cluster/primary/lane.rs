@@ -9,12 +9,21 @@ use ganger_proto::{
     wire::lane::{self, Packet},
 };
 
-use super::{Primary, Token};
+use super::{Primary, Token, WorkerFault};
 use crate::{
     channel::{Flushed, Moved},
     clock,
     sys::poll::Interest,
 };
+
+/// So many packets are read before others have their turn; fewer, if they have brought as many answers as one may.
+const PACKETS: usize = 16;
+
+/// What one packet was.
+struct Heard {
+    bytes: usize,
+    answers: usize,
+}
 
 impl Primary {
     /// Puts a connection on a worker's lane; it comes back where there is none that is agreed on.
@@ -63,30 +72,62 @@ impl Primary {
         }
     }
 
-    /// Reads what a worker says on its lane.
+    /// Reads what a worker says on its lane, as far as its turn goes: the poller comes back for the rest.
     pub(super) fn receive_lane(&mut self, id: WorkerId) {
-        loop {
-            let Some(worker) = self.workers.get_mut(&id) else { return };
-            let (info, Some(lane)) = (worker.info, worker.lane.as_mut()) else { return };
-            let packet = match lane.link.receive(&mut self.buffer) {
-                // Descriptors have no business here: they are closed.
-                Ok(Some((packet, _))) => packet,
-                Ok(None) => break,
-                Err(_) => return self.close_lane(id),
-            };
-            match packet {
-                Packet::Hello { version } => lane.agreed = version == lane::VERSION,
-                Packet::Answers(answers) => {
-                    for (ack, accepted) in answers {
-                        let message = ClusterMessage { seq: None, act: Act::Accepted { ack, accepted } };
-                        self.handle_cluster(clock::now(), info, message);
-                    }
-                }
-                _ => {}
+        let mut answers = 0;
+        for _ in 0..PACKETS {
+            match self.receive_packet(id) {
+                Some(heard) => answers += heard.answers,
+                None => break,
+            }
+            if answers >= lane::ANSWERS {
+                break;
             }
         }
         // Room may have come with the answers.
         self.dirty.push(id);
+    }
+
+    /// Reads all that a worker has said on its lane by now, and nothing that it says meanwhile.
+    pub(super) fn receive_lane_to_its_end(&mut self, id: WorkerId) {
+        let lane = self.workers.get(&id).and_then(|worker| worker.lane.as_ref());
+        let mut left = lane.map_or(0, |lane| lane.link.unread());
+        while left > 0 {
+            let Some(heard) = self.receive_packet(id) else { break };
+            left = left.saturating_sub(heard.bytes);
+        }
+    }
+
+    /// One packet, if there is one.
+    fn receive_packet(&mut self, id: WorkerId) -> Option<Heard> {
+        let worker = self.workers.get_mut(&id)?;
+        let (info, lane) = (worker.info, worker.lane.as_mut()?);
+        // Descriptors have no business here: they are closed.
+        let (packet, bytes) = match lane.link.receive(&mut self.buffer) {
+            Ok(arrived) => arrived.map(|arrived| (arrived.packet, arrived.bytes))?,
+            Err(_) => {
+                self.close_lane(id);
+                return None;
+            }
+        };
+        let mut heard = Heard { bytes, answers: 0 };
+        match packet {
+            Ok(Packet::Hello { version }) => lane.agreed = version == lane::VERSION,
+            Ok(Packet::Answers(answers)) => {
+                heard.answers = answers.len();
+                for (ack, accepted) in answers {
+                    let message = ClusterMessage { seq: None, act: Act::Accepted { ack, accepted } };
+                    self.handle_cluster(clock::now(), info, message);
+                }
+            }
+            // What another version says is not ours to judge.
+            Err(_) if lane.agreed => {
+                self.perform_effects();
+                self.fault(info, WorkerFault::Lane);
+            }
+            _ => {}
+        }
+        Some(heard)
     }
 
     /// Without its lane a worker is served by its channel.

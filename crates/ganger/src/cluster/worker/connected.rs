@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{inbox::Inbox, life::Life, open::Serving};
 use crate::{
-    channel::{Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
+    channel::{Arrived, Flushed, LaneLink, Link, Message, READ_SIZE, SendError},
     handle::Handle,
     sys::watch::watch,
 };
@@ -317,8 +317,8 @@ impl Inner {
         self.packet.resize(lane::LONGEST, 0);
         while let Some(lane) = &self.lane {
             match lane.receive(&mut self.packet) {
-                Ok(Some((Packet::Connections { key, seqs }, connections))) => {
-                    let mut connections = connections.into_iter();
+                Ok(Some(Arrived { packet: Ok(Packet::Connections { key, seqs }), descriptors, .. })) => {
+                    let mut connections = descriptors.into_iter();
                     for seq in seqs {
                         self.by_lane.insert(seq);
                         match connections.next() {
