@@ -3,7 +3,8 @@
 //! ```text
 //!   listen ──► Asking ──► Open (the primary accepts: connections come one by one)
 //!                │   └──► Open (shared: the socket itself came)
-//!                └──────► failed, or closed before the answer: closed as soon as the answer is here
+//!                └──────► failed, or closed before the answer: closed as soon as the answer is here, or at once where
+//!                         the worker leaves
 //! ```
 //!
 //! One thing is kept more strictly than Node does: a connection is answered for when the program takes it,
@@ -20,9 +21,6 @@ use crate::{
 
 /// The version of ganger's own extensions that this worker speaks.
 const VERSION: u32 = 1;
-
-/// What a request gets when the worker is to leave.
-const ENOTCONN: i32 = 107;
 
 /// A request to listen, in this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,12 +134,12 @@ impl<H> Worker<H> {
         self.leaving.is_some()
     }
 
-    /// Asks for a socket. The outcome is [`Effect::Opened`] or [`Effect::Failed`].
+    /// Asks for a socket. The outcome is [`Effect::Opened`] or [`Effect::Failed`]; where the worker is to leave, [`Effect::Closed`].
     pub fn listen(&mut self, target: &Target, backlog: Option<u32>) -> ListenId {
         self.last_listen += 1;
         let id = ListenId(self.last_listen);
         if self.closed {
-            self.fail(id);
+            self.effects.push_back(Effect::Closed(id));
             return id;
         }
         let mut query = Query::new(target, backlog);
@@ -170,11 +168,6 @@ impl<H> Worker<H> {
                 0
             }
         }
-    }
-
-    fn fail(&mut self, id: ListenId) {
-        self.listens.remove(&id);
-        self.effects.push_back(Effect::Failed { listen: id, errno: ENOTCONN });
     }
 
     /// The socket of this request is bound, at this port: tells the primary that we listen.
@@ -330,7 +323,10 @@ impl<H> Worker<H> {
         for id in ids {
             match self.listens.get(&id).map(|listen| &listen.state) {
                 // A primary does not answer who is to leave.
-                Some(State::Asking { .. }) => self.fail(id),
+                Some(State::Asking { .. }) => {
+                    self.listens.remove(&id);
+                    self.effects.push_back(Effect::Closed(id));
+                }
                 _ => self.close(id),
             }
         }

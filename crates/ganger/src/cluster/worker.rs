@@ -34,7 +34,7 @@ use crate::{
     sys::socket::{self, SocketFile},
 };
 
-use connected::Lease;
+use connected::{Lease, Opened};
 use inherited::{Held, Inherited};
 use life::Life;
 use notifier::Notifier;
@@ -127,11 +127,11 @@ impl Worker {
     ///
     /// Under a primary it does so by way of the primary: all workers that listen on the same address share its
     /// connections, and port 0 is the same port for all of them. What is [exclusive](Listen::exclusive), and all else
-    /// where there is no primary, is opened here.
+    /// where there is no primary, is opened here. If the worker is to leave, or its primary has gone, the listener is closed from
+    /// the beginning: [`accept`](Listener::accept) returns nothing, and its address is what was asked for.
     ///
     /// # Errors
-    /// What was met in binding the socket, here or by the primary, with its errno (`EADDRINUSE`, `EACCES`, …);
-    /// `NotConnected` if the worker is to leave, or the primary has gone.
+    /// What was met in binding the socket, here or by the primary, with its errno (`EADDRINUSE`, `EACCES`, …).
     pub async fn listen(&self, address: impl Into<Listen>) -> io::Result<Listener> {
         let listen = address.into();
         let target = listen.target(Flow::Connections)?;
@@ -142,10 +142,12 @@ impl Worker {
                     Target::Unix { .. } => of_target(&target),
                     _ => endpoint::of_socket(&fd)?,
                 };
-                (Source { queue: None, socket: Some(fd.try_into()?) }, address, hold)
+                let source = Source { queue: None, socket: Some(fd.try_into()?) };
+                self.member.tell_ready();
+                (source, address, hold)
             }
-            Found::Asked(shared) => {
-                let (lease, opened) = shared.open(&target, listen.wanted_backlog()).await?;
+            Found::Nothing => (Source::default(), of_target(&target), Hold::Own(None)),
+            Found::Opened(shared, lease, opened) => {
                 let address = match (&target, &opened.socket, &opened.sockname) {
                     (Target::Tcp { .. } | Target::Fd(_), Some(socket), _) => endpoint::of_socket(socket)?,
                     (_, None, Some(name)) => {
@@ -168,7 +170,6 @@ impl Worker {
                 (source, address, Hold::Primary(lease))
             }
         };
-        self.member.tell_ready();
         let life = &self.member.life;
         // What comes at a socket of its own while its clients are led away comes to nobody else.
         let until = if hold.is_shared() { life.stopping() } else { life.closing() };
@@ -177,7 +178,8 @@ impl Worker {
 
     /// Binds a UDP socket, on a port (of all IPv4 addresses) or an address. Under a primary all workers that bind the
     /// same address share one socket, and a datagram goes to whichever reads first; under the policy `reuseport` each slot
-    /// has one of its own on it, among which the kernel spreads the senders.
+    /// has one of its own on it, among which the kernel spreads the senders. If the worker is to leave, or its primary has gone, it
+    /// is bound to nothing, and [`receive`](UdpSocket::receive) returns nothing.
     ///
     /// # Errors
     /// As [`Worker::listen`]; `InvalidInput` for a path, or a descriptor that is no UDP socket.
@@ -191,8 +193,8 @@ impl Worker {
                 self.member.tell_ready();
                 Ok(socket)
             }
-            Found::Asked(shared) => {
-                let (lease, opened) = shared.open(&target, None).await?;
+            Found::Nothing => UdpSocket::new(socket::unbound_udp()?, stopping, Hold::Own(None)),
+            Found::Opened(_, lease, opened) => {
                 let none = || io::Error::new(io::ErrorKind::InvalidData, "the primary sent no socket");
                 let fd = opened.socket.ok_or_else(none)?;
                 let address = endpoint::of_socket(&fd)?;
@@ -203,19 +205,21 @@ impl Worker {
         }
     }
 
-    /// The socket that was inherited or is opened here; otherwise whom to ask.
+    /// The socket that was inherited, is opened here, or comes from the primary.
     async fn find(&self, listen: &Listen, flow: Flow) -> io::Result<Found<'_>> {
         let Member { primary, inherited, life, .. } = &*self.member;
         self.member.heed_signals();
         if life.is_stopping() {
-            return Err(rustix::io::Errno::NOTCONN.into());
+            return Ok(Found::Nothing);
         }
         if let Some(found) = inherited.find(listen, flow) {
             let (fd, held) = found?;
             return Ok(Found::Here(fd, Hold::Inherited(held)));
         }
         if let Some(shared) = primary.as_ref().filter(|_| !listen.is_own()) {
-            return Ok(Found::Asked(shared));
+            let backlog = listen.wanted_backlog().filter(|_| flow == Flow::Connections);
+            let opened = shared.open(&listen.target(flow)?, backlog).await?;
+            return Ok(opened.map_or(Found::Nothing, |(lease, opened)| Found::Opened(shared, lease, opened)));
         }
         let Bound { fd, file } =
             bind(&listen.target(flow)?, listen.effective_backlog(), listen.port_sharing())?;
@@ -357,7 +361,10 @@ impl Member {
 /// Where a socket comes from.
 enum Found<'a> {
     Here(OwnedFd, Hold),
-    Asked(&'a Arc<Shared>),
+    /// The primary has it open.
+    Opened(&'a Arc<Shared>, Lease, Opened),
+    /// The worker is to leave.
+    Nothing,
 }
 
 /// If binding failed late in a Node primary, finding that out is left to the worker as well (`lib/net.js`,

@@ -20,7 +20,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-pub use bind::{ReusePort, TcpBind, UdpBind, bind_tcp, bind_udp, capped_backlog, listen};
+pub use bind::{ReusePort, TcpBind, UdpBind, bind_tcp, bind_udp, capped_backlog, listen, unbound_udp};
 pub use steer::steer;
 pub use tcp::untouched;
 pub use unix::{SocketFile, UnixMode, listen_unix, receive_at};

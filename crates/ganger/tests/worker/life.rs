@@ -28,6 +28,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trial_everywhere(trials, "path", a_path_is_served);
     trial_everywhere(trials, "stopping", it_finishes_what_it_has);
     trial_everywhere(trials, "listening in a stop", who_is_to_leave_does_not_listen);
+    trial_everywhere(trials, "stopping before it listens", who_has_not_listened_leaves_as_well);
     let by_hand = Under::Ganger(&Policy::RoundRobin);
     trial(trials, "stop while it asks to listen", by_hand, an_unanswered_listen_ends_with_the_stop);
     trial_everywhere(trials, "leaving", it_may_leave_of_its_own_accord);
@@ -160,7 +161,14 @@ async fn who_is_to_leave_does_not_listen(under: Under) {
     let worker = boss.fork();
     boss.event(worker, "online").await;
     boss.disconnect(worker);
-    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 7", true]));
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+async fn who_has_not_listened_leaves_as_well(under: Under) {
+    let mut boss = Boss::new(under, &["listen"]);
+    let worker = boss.fork();
+    boss.disconnect(worker);
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
 }
 
 /// The primary is this test, which asks the worker to leave where it should have answered.
@@ -177,7 +185,7 @@ async fn an_unanswered_listen_ends_with_the_stop(_: Under) {
     }
     let disconnect = json!({ "act": "disconnect", "seq": 0, "cmd": "NODE_CLUSTER" });
     channel.write_all(format!("{disconnect}\n").as_bytes()).await.unwrap();
-    assert_eq!(child.wait().await.unwrap().to_string(), "exit code 7");
+    assert_eq!(child.wait().await.unwrap().to_string(), "exit code 0");
 }
 
 async fn it_may_leave_of_its_own_accord(under: Under) {

@@ -69,13 +69,13 @@ async fn deaf_alone(_: Worker) -> ganger::Result {
     std::future::pending().await
 }
 
-/// Exit code 7 if it may not listen because there is no primary for it any more.
+/// As programs do it that know nothing of being asked to leave.
 async fn listen(worker: Worker) -> ganger::Result {
-    let error = worker.listen(0).await.err().ok_or("it listens")?;
-    if error.kind() == std::io::ErrorKind::NotConnected {
-        std::process::exit(7);
-    }
-    Err(error.into())
+    let mut listener = worker.listen(0).await?;
+    let datagrams = worker.bind_udp(0).await?;
+    while let Some(_connection) = listener.accept().await {}
+    while let Some(_datagram) = datagrams.receive(&mut [0; 16]).await? {}
+    Ok(())
 }
 
 /// The same, where it has been told to leave.

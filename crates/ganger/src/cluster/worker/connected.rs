@@ -173,12 +173,12 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Asks the primary for a socket.
+    /// Asks the primary for a socket; none where the worker is to leave, or the primary has gone.
     pub(super) async fn open(
         self: &Arc<Self>,
         target: &Target,
         backlog: Option<u32>,
-    ) -> io::Result<(Lease, Opened)> {
+    ) -> io::Result<Option<(Lease, Opened)>> {
         let (sender, receiver) = oneshot::channel();
         let id = self.with(|inner| {
             inner.link.is_some().then(|| {
@@ -187,10 +187,10 @@ impl Shared {
                 id
             })
         });
-        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the primary has gone");
-        let lease = Lease { shared: self.clone(), id: id.ok_or_else(gone)? };
-        let opened = receiver.await.map_err(|_| gone())??;
-        Ok((lease, opened))
+        let Some(id) = id else { return Ok(None) };
+        let lease = Lease { shared: self.clone(), id };
+        let opened = receiver.await.ok().transpose()?;
+        Ok(opened.map(|opened| (lease, opened)))
     }
 
     pub(super) fn send<T: serde::Serialize + ?Sized>(

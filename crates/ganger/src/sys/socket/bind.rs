@@ -84,6 +84,14 @@ pub fn bind_udp(bind: &UdpBind) -> io::Result<OwnedFd> {
     bind_ip(socket, address, bind.ipv6_only, bind.reuse_port)
 }
 
+/// A UDP socket that is bound to nothing, non-blocking and close-on-exec: as long as nothing is sent, nothing arrives.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`.
+pub fn unbound_udp() -> io::Result<OwnedFd> {
+    open(AddressFamily::INET, SocketType::DGRAM)
+}
+
 /// Starts to listen, or changes the backlog of a socket that does. The kernel caps it at
 /// `/proc/sys/net/core/somaxconn`.
 ///
