@@ -24,7 +24,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     os::fd::OwnedFd,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use ganger_proto::{Serialization, node};
@@ -42,6 +42,9 @@ use crate::{
 pub(crate) const FORK_ROLE: &str = "GANGER_FORK_ROLE";
 /// The variable that holds the number of the native lane's descriptor.
 pub(crate) const LANE_FD: &str = "GANGER_LANE_FD";
+
+/// The channel of a process that was asked first whether it is a cluster's worker, which it is not.
+static KEPT: Mutex<Option<Result<Channel, ParentError>>> = Mutex::new(None);
 
 /// The parent's channel is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -69,17 +72,34 @@ pub enum ParentError {
 }
 
 /// The channel to the process that started this one with `fork`, Node's or ours, or by any other means that sets
-/// `NODE_CHANNEL_FD`; none if it was started otherwise, or if the channel was taken before. It needs no runtime until
-/// it is awaited, and keeps no program alive.
+/// `NODE_CHANNEL_FD`; none if it was started otherwise, or if the channel was taken before, as that of a cluster's worker is.
+/// It needs no runtime until it is awaited, and keeps no program alive. Within [`ganger::main`](crate::main()) and its like it may
+/// be called at any time.
 ///
 /// # Errors
 /// [`ParentError`].
 pub fn parent() -> Result<Option<Channel>, ParentError> {
+    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return kept.map(Some);
+    }
     // Whoever is first in `main` keeps the program's path.
     let _ = own_executable();
     let names = [node::CHANNEL_FD, node::CHANNEL_SERIALIZATION_MODE, LANE_FD, node::UNIQUE_ID];
     let taken = env::take(&names)?;
     let [number, mode, lane, _] = <[_; 4]>::try_from(taken).unwrap_or_default();
+    adopt(number, mode, lane)
+}
+
+/// Takes over what a parent announced and keeps it for [`parent`].
+pub(crate) fn keep(number: Option<OsString>, mode: Option<OsString>, lane: Option<OsString>) {
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = adopt(number, mode, lane).transpose();
+}
+
+fn adopt(
+    number: Option<OsString>,
+    mode: Option<OsString>,
+    lane: Option<OsString>,
+) -> Result<Option<Channel>, ParentError> {
     let Some(value) = number.filter(|number| !number.is_empty()) else { return Ok(None) };
     let serialization = match mode {
         None => Serialization::Json,

@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         row("test-worker-unsupported-things", nonsense_in_the_environment),
         row("a cycle comes back as a cycle", cycle),
+        row("the channel of a cluster's primary", of_a_primary),
     ];
     trials.extend(rows("test-child-process-internal", internal));
     trials.extend(rows("test-child-process-send-after-close", send_after_close));
@@ -144,6 +145,19 @@ async fn nonsense_in_the_environment() {
     assert!(read(child.stderr.take().unwrap()).await.contains("NODE_CHANNEL_SERIALIZATION_MODE"));
 }
 
+/// Also where a ganger has started it without a cluster.
+async fn of_a_primary() {
+    for (name, value) in [("NO_ROLE", ""), ("GANGER_ROLE", "worker")] {
+        let directory = Directory::new();
+        let mut command = Kid::Rust.command(&directory, "echo where it is no worker");
+        let mut child = command.env(name, value).spawn().unwrap();
+        child.send("hello").unwrap();
+        assert_eq!(message_of(&mut child).await, "hello");
+        child.disconnect();
+        assert_eq!(story(&mut child).await.last().unwrap(), "close exit code 0");
+    }
+}
+
 async fn advanced(kid: Kid) {
     let directory = Directory::new();
     let mut command = kid.command(&directory, "echo");
@@ -235,7 +249,14 @@ async fn cycle() {
     }
 }
 
-const UNDER_NODE: [(&str, &str); 7] = [
+const UNDER_NODE: [(&str, &str); 8] = [
+    (
+        "the channel of a cluster's primary",
+        "const child = fork('echo where it is no worker');
+         child.send('hello');
+         child.on('message', mustCall((message) => { assert.strictEqual(message, 'hello'); child.disconnect(); }));
+         child.on('exit', mustCall((code) => assert.strictEqual(code, 0)));",
+    ),
     (
         "test-child-process-send-after-close",
         "const child = fork('nothing');

@@ -59,6 +59,10 @@ fn script(part: &str) -> &'static str {
 pub(crate) fn play(part: &str) {
     match part {
         "nothing" => return,
+        "echo where it is no worker" => {
+            let primary = async |_| echo_in_a_cluster().await;
+            return ganger::main(primary, async |_| echo_in_a_cluster().await).unwrap();
+        }
         "say the role" => {
             // In either order; asked again, the role is the same.
             let role = ganger::ipc::role().unwrap();
@@ -210,6 +214,14 @@ async fn echo(mut parent: Channel) {
         let handle = message.handle.take();
         parent.send_payload(message.payload(), handle).unwrap();
     }
+}
+
+/// In a program that has asked for its role in the cluster first.
+async fn echo_in_a_cluster() -> ganger::Result {
+    let open = std::process::Command::new("ls").arg("/proc/self/fd").output()?;
+    assert_eq!(String::from_utf8(open.stdout)?, "0\n1\n2\n3\n", "the directory is the last");
+    echo(ganger::ipc::parent()?.ok_or("no channel")?).await;
+    Ok(())
 }
 
 async fn echo_from_descriptor_4(mut parent: Channel) {

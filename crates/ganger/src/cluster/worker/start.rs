@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::environment,
-    ipc::adopt_lane,
+    ipc::{self, adopt_lane},
     sys::{env, fd},
 };
 
@@ -106,12 +106,16 @@ pub(crate) fn take() -> io::Result<Option<Role>> {
             let member = NewWorker { id, slot, primary, inherited, notifier: None };
             Role::Agent(NewAgent { id: AgentId(number()), member })
         }
-        // A ganger's worker without a channel.
-        (_, Some(environment::WORKER)) => {
+        (_, role) => {
+            // A channel that is not a cluster's is the program's own affair.
+            let channel = |at: usize| worker.get(at).cloned().flatten();
+            ipc::keep(channel(0), channel(1), channel(4));
+            if role != Some(environment::WORKER) {
+                return Ok(None);
+            }
             let inherited = Inherited::take()?;
             Role::Worker(NewWorker::alone(WorkerId(number()), slot.unwrap_or(Slot(0)), inherited))
         }
-        _ => return Ok(None),
     };
     // Who was started by nobody of that sort may use them as it likes.
     let notifier = Notifier::take()?;
