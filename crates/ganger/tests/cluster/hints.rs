@@ -404,7 +404,12 @@ async fn graceful(major: &'static str) {
         for (path, policy) in
             [("/sync", Policy::RoundRobin), ("/timer", Policy::Shared), ("/promise", Policy::RoundRobin)]
         {
-            let mut settings = worker(&directory, major, name, &format!("{import}{SERVER}"));
+            // What does not keep the process alive is no less open.
+            let unref = match policy {
+                Policy::Shared => "server.on('connection', (socket) => socket.unref());",
+                _ => "",
+            };
+            let mut settings = worker(&directory, major, name, &format!("{import}{SERVER}{unref}"));
             (settings.graceful, settings.policy) = (true, policy);
             let (mut gang, worker, address) = one(settings).await;
             let mut idle = connect(address).await;

@@ -7,7 +7,7 @@ const { AsyncLocalStorage } = require('async_hooks');
 const diagnostics = require('diagnostics_channel');
 const { inspect } = require('util');
 const { isMainThread } = require('worker_threads');
-const { connections, drain, whenEmpty } = require('./hints.cjs');
+const { drain, open, servers, whenEmpty } = require('./hints.cjs');
 
 // What is open then has so many ms to end.
 const FINISH = 30_000;
@@ -27,12 +27,14 @@ function failed(error) {
   if (request && !request.response.writableEnded) request.socket.destroy();
   if (leaving) return;
   leaving = true;
-  if (connections().length === 0) process.exit(1);
+  // Its own is counted until it has closed, which is to come.
+  const own = request?.socket.destroyed && !request.socket.closed ? 1 : 0;
+  if (open() <= own) process.exit(1);
   whenEmpty(() => process.exit(1));
   drain();
   leave();
   // Those that are idle close at once.
-  new Set(connections().map(({ server }) => server)).forEach((server) => server.closeIdleConnections?.());
+  servers.forEach((server) => server.closeIdleConnections?.());
   setTimeout(() => process.exit(1), FINISH);
 }
 

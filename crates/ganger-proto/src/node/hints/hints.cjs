@@ -27,8 +27,8 @@ const { isMainThread } = require('worker_threads');
 let open = 0;
 // Those that are to be ended, the oldest first.
 let ending;
-// The servers that were looked at for HTTP/2, and the sessions in which one was asked something.
-const servers = new WeakSet();
+// The servers that have accepted some, and the HTTP/2 sessions in which one was asked something.
+const servers = new Set();
 const sessions = new Set();
 let changed = () => {};
 let empty = () => {};
@@ -47,8 +47,7 @@ function count() {
   }
   diagnostics.subscribe('net.server.socket', ({ socket }) => {
     if (socket.destroyed) return;
-    if (socket.server && !servers.has(socket.server)) watchSessions(socket.server);
-    if (draining) spare(socket);
+    if (socket.server && !servers.has(socket.server)) watch(socket.server);
     ending?.push(socket);
     open += 1;
     socket.on('close', closed);
@@ -56,7 +55,7 @@ function count() {
   });
 }
 
-// The open ones, the oldest first: what libuv has, without those that do not keep the process alive.
+// The oldest first: what libuv has open, without those that do not keep the process alive.
 function connections() {
   return process._getActiveHandles().filter((handle) => handle instanceof Socket && handle.server && !handle.destroyed);
 }
@@ -67,7 +66,7 @@ function drain() {
   if (draining) return;
   draining = true;
   sessions.forEach((session) => session.close());
-  connections().forEach(spare);
+  servers.forEach(spare);
   const { OutgoingMessage, ServerResponse } = require('http');
   const write = ServerResponse.prototype._storeHeader;
   ServerResponse.prototype._storeHeader = function (firstLine, headers) {
@@ -97,8 +96,8 @@ function withoutConnection(headers) {
 
 // A server that closes also closes what Node takes for idle, from version 20 on: answers that are not written to their
 // end and, in 26, connections whose first request is still on its way. These are spared, and close behind their answer.
-function spare({ server }) {
-  if (server?.closeIdleConnections) server.closeIdleConnections = closeIdleConnections;
+function spare(server) {
+  if (server.closeIdleConnections) server.closeIdleConnections = closeIdleConnections;
 }
 
 function closeIdleConnections() {
@@ -110,16 +109,20 @@ function closeIdleConnections() {
   }
 }
 
-// HTTP/2 has a word for it. Which sessions a server has shows by their streams.
-function watchSessions(server) {
+function watch(server) {
   servers.add(server);
-  if (!/^Http2/.test(server.constructor.name)) return;
-  server.on('stream', ({ session }) => {
-    if (draining) session.close();
-    if (sessions.has(session)) return;
-    sessions.add(session);
-    session.once('close', () => sessions.delete(session));
-  });
+  server.once('close', () => servers.delete(server));
+  if (draining) spare(server);
+  const known = server.listeners('stream').includes(asked);
+  if (/^Http2/.test(server.constructor.name) && !known) server.on('stream', asked);
+}
+
+// HTTP/2 has a word for it. Which sessions a server has shows by their streams.
+function asked({ session }) {
+  if (draining) session.close();
+  if (sessions.has(session)) return;
+  sessions.add(session);
+  session.once('close', () => sessions.delete(session));
 }
 
 // Ends all connections, the oldest first, one after another over so many ms: their clients come back, elsewhere, and should
@@ -197,8 +200,10 @@ if (isMainThread) {
 }
 
 module.exports = {
-  connections,
   drain,
+  servers,
+  // How many are open, or are about to be told of as closed.
+  open: () => open,
   whenEmpty(callback) {
     empty = callback;
   },
