@@ -122,8 +122,6 @@ pub fn decode(line: &str) -> Result<Line<'_>, NotJson> {
     let fields = match json::fields(line, &Fields::NAMES) {
         Ok(Some(fields)) => Fields(fields),
         Ok(None) => return Ok(Line::User(line)),
-        // A key with a lone surrogate is valid JSON that Rust's strings cannot hold.
-        Err(_) if json::is_valid(line) => return Ok(Line::User(line)),
         Err(_) => return Err(NotJson { start: line.chars().take(60).collect() }),
     };
     let Some(cmd) = fields.text(Field::Cmd).filter(|cmd| is_internal(cmd)) else {

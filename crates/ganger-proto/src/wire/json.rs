@@ -152,7 +152,8 @@ struct Position<'n> {
 impl<'de> DeserializeSeed<'de> for Position<'_> {
     type Value = Option<usize>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes, since half a surrogate pair is no text.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -163,8 +164,8 @@ impl Visitor<'_> for Position<'_> {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.names.iter().position(|name| *name == key))
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(self.names.iter().position(|name| name.as_bytes() == key))
     }
 }
 
