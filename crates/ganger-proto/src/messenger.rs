@@ -76,7 +76,7 @@ pub enum Heard {
 pub struct Dispatch {
     receivers: Vec<Party>,
     /// As it is written in each serialization, as far as somebody needed it.
-    written: [Option<Payload>; 2],
+    written: [Option<Result<Payload, Refusal>>; 2],
     letter: Outside,
 }
 
@@ -95,10 +95,10 @@ pub enum Refusal {
     /// A socket came with it.
     #[error("a socket cannot travel with a letter: send it to the primary in a message")]
     Handle,
-    /// It is longer than [`QUEUE`].
+    /// It is longer than [`QUEUE`], as it came or as it would arrive.
     #[error("a letter has at most {QUEUE} bytes, and this one has {bytes}")]
     TooLong {
-        /// As it came.
+        /// As it came, or as it would arrive.
         bytes: usize,
     },
     /// It is well-formed, and there is no such receiver now.
@@ -330,16 +330,20 @@ impl Dispatch {
     /// What is put on a channel of this serialization.
     ///
     /// # Errors
-    /// [`Refusal::Unspeakable`].
+    /// [`Refusal::Unspeakable`], and [`Refusal::TooLong`]: as it arrives a letter is longer by its `from`, and in another
+    /// serialization perhaps by much.
     pub fn written(&mut self, serialization: Serialization) -> Result<&Payload, Refusal> {
         let place = match serialization {
             Serialization::Json => &mut self.written[0],
             Serialization::Advanced => &mut self.written[1],
         };
-        match place {
-            Some(written) => Ok(written),
-            None => Ok(place.insert(self.letter.write(serialization)?)),
-        }
+        let write = || {
+            let written = self.letter.write(serialization)?;
+            let bytes = written.as_bytes().len();
+            if bytes > QUEUE { Err(Refusal::TooLong { bytes }) } else { Ok(written) }
+        };
+        // Once for all receivers, also if it cannot be.
+        place.get_or_insert_with(write).as_ref().map_err(|refusal| *refusal)
     }
 
     /// As the primary gets it.

@@ -4,13 +4,8 @@
 //!   { "to": …, "action": "name", "data": … }    ──►    { "action": "name", "data": …, "from": { "role": … } }
 //! ```
 
-use std::{borrow::Cow, fmt};
-
 use memchr::memmem;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
-};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::{LONGEST_ACTION, Refusal, To, UNDELIVERED};
@@ -18,7 +13,7 @@ use crate::{
     Payload, Serialization, Slot, Value, WorkerId,
     session::{Form, ParseError},
     value::{self, Ref},
-    wire::v8,
+    wire::{json, v8},
 };
 
 /// Who a letter is from: its `from`, set by the primary.
@@ -63,11 +58,11 @@ impl Letter {
     pub fn read(message: &Payload) -> Option<Self> {
         match message.form() {
             Form::Json(json) => {
-                let fields = Fields::of(json)?;
+                let [_, action, data, from] = members(json)?;
                 Some(Self {
-                    action: serde_json::from_str(fields.action?.get()).ok()?,
-                    data: Payload::json(fields.data.map_or("", RawValue::get)).known(),
-                    from: serde_json::from_str(fields.from?.get()).ok()?,
+                    action: serde_json::from_str(action?.get()).ok()?,
+                    data: Payload::json(data.map_or("", RawValue::get)).known(),
+                    from: serde_json::from_str(from?.get()).ok()?,
                 })
             }
             Form::Advanced(bytes) => {
@@ -120,9 +115,8 @@ impl Envelope {
     pub(super) fn open(message: &Payload) -> Option<Result<Self, Refusal>> {
         match message.form() {
             Form::Json(json) => {
-                let Fields { to: Some(to), action: Some(action), data, .. } = Fields::of(json)? else {
-                    return None;
-                };
+                let [to, action, data, _] = members(json)?;
+                let (to, action) = (to?, action?);
                 let to = serde_json::from_str(to.get()).map_err(|_| Refusal::Address);
                 let action = serde_json::from_str(action.get()).map_err(|_| Refusal::Action);
                 let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
@@ -243,57 +237,9 @@ impl Outside {
     }
 }
 
-/// The members of an object of JSON that make it a letter, each as it stands there.
-#[derive(Default)]
-struct Fields<'a> {
-    to: Option<&'a RawValue>,
-    action: Option<&'a RawValue>,
-    data: Option<&'a RawValue>,
-    from: Option<&'a RawValue>,
-}
-
-impl<'a> Fields<'a> {
-    /// None for what is no object, and for what says too little to be worth parsing.
-    fn of(json: &'a str) -> Option<Self> {
-        let is_object = json.trim_start().starts_with('{');
-        if !is_object || memmem::find(json.as_bytes(), b"\"action\"").is_none() {
-            return None;
-        }
-        serde_json::from_str(json).ok()
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Fields::default();
-                // Of two members with one name the last counts, as in JavaScript.
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-                    let place = match &*name {
-                        "to" => &mut fields.to,
-                        "action" => &mut fields.action,
-                        "data" => &mut fields.data,
-                        "from" => &mut fields.from,
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    *place = Some(map.next_value()?);
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
+/// The members of an object of JSON that make it a letter, each as it stands there: `to`, `action`, `data`, `from`. None for
+/// what is no object, and for what says too little to be worth parsing.
+fn members(json: &str) -> Option<[Option<&RawValue>; 4]> {
+    memmem::find(json.as_bytes(), b"\"action\"")?;
+    json::fields(json, &["to", "action", "data", "from"]).ok()?
 }

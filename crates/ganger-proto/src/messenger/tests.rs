@@ -205,6 +205,35 @@ fn a_slot_is_its_newest_worker_that_stays() {
     assert_eq!(slot(&mut gang), workers(&[1]));
 }
 
+/// It has no `from` yet, and a number in V8's format is shorter than in JSON.
+#[test]
+fn a_letter_that_is_too_long_as_it_would_arrive_is_refused_too() {
+    let mut gang = gang(2);
+    let sender = Party::Worker(WorkerId(2));
+    let empty = r#"{"to":"all","action":"a","data":""}"#;
+    let json = empty.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(QUEUE - empty.len())));
+    let numbers = Value::array(std::iter::repeat_n(Value::from(0.1 + 0.2), QUEUE / 16));
+    let letter = Value::object([("to", "all"), ("action", "a")]).with("data", numbers);
+    let advanced = Payload::of_value(Serialization::Advanced, &letter).unwrap();
+    assert!(advanced.as_bytes().len() < QUEUE);
+    for payload in [Payload::json(json).known(), advanced] {
+        let Heard::Letter(mut dispatch) = gang.handle(sender, &payload, false) else { panic!("no letter") };
+        for _ in 0..2 {
+            let refusal = dispatch.written(Serialization::Json).unwrap_err();
+            assert!(matches!(refusal, Refusal::TooLong { bytes } if bytes > QUEUE), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn a_member_whose_name_is_no_text_does_not_matter() {
+    let mut gang = gang(2);
+    for odd in [r#""\ud800":1"#, r#""":1"#] {
+        let text = format!(r#"{{{odd},"to":"workers","action":"a","data":"\ud800"}}"#);
+        assert!(matches!(hear(&mut gang, Party::Agent, &text), Heard::Letter(_)), "{text}");
+    }
+}
+
 #[test]
 fn what_is_too_much_for_one_is_lost_for_it_and_told_once() {
     let mut gang = gang(2);

@@ -174,7 +174,10 @@ pub enum WorkerFault {
     #[error("a letter of it was refused: {0}")]
     Letter(messenger::Refusal),
     /// It does not read, and so much waits for it already that letters to it are lost.
-    #[error("letters to it are lost: it does not read, and {} bytes wait for it", messenger::QUEUE)]
+    #[error(
+        "letters to it are lost: it does not read, and more than {} bytes would wait for it",
+        messenger::QUEUE
+    )]
     LettersLost,
 }
 

@@ -23,7 +23,10 @@ impl Primary {
     ) -> Result<usize, LetterError> {
         let data = Payload::of(self.settings.serialization, data)?;
         let dispatch = self.messenger.send(to, action, data)?;
-        Ok(self.deliver(Party::Primary, dispatch))
+        match self.deliver(dispatch) {
+            (0, Some(refusal)) => Err(refusal.into()),
+            (sent, _) => Ok(sent),
+        }
     }
 
     /// How many letters were lost for a worker or the agent that is there, since it reads too slowly.
@@ -39,14 +42,17 @@ impl Primary {
         match self.messenger.handle(from, payload, handle) {
             Heard::Message => return false,
             Heard::Letter(dispatch) => {
-                self.deliver(from, *dispatch);
+                if let (_, Some(refusal)) = self.deliver(*dispatch) {
+                    self.refuse(from, refusal);
+                }
             }
             Heard::Refused(refusal) => self.refuse(from, refusal),
         }
         true
     }
 
-    fn deliver(&mut self, from: Party, mut dispatch: Dispatch) -> usize {
+    /// To how many it went, and why there are some to whom it cannot go.
+    fn deliver(&mut self, mut dispatch: Dispatch) -> (usize, Option<Refusal>) {
         let (mut sent, mut refused) = (0, None);
         for at in 0..dispatch.receivers().len() {
             let to = dispatch.receivers()[at];
@@ -83,10 +89,7 @@ impl Primary {
                 Admission::Send | Admission::Lost { .. } => {}
             }
         }
-        if let Some(refusal) = refused {
-            self.refuse(from, refusal);
-        }
-        sent
+        (sent, refused)
     }
 
     /// Tells the sender, and whoever looks after it if it did wrong.
@@ -95,7 +98,7 @@ impl Primary {
             self.blame(from, WorkerFault::Letter(refusal));
         }
         if let Some(answer) = self.messenger.answer(from, refusal) {
-            self.deliver(Party::Primary, answer);
+            self.deliver(answer);
         }
     }
 
