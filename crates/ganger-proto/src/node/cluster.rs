@@ -287,11 +287,11 @@ impl Query {
             address_type: AddressType::read(fields),
             fd: fields.number(Field::Fd),
             flags: fields.number(Field::Flags),
-            // 0 and false mean the default.
+            // 0 and false mean the default; less than nothing is to the kernel as much as it takes.
             backlog: fields
                 .number(Field::Backlog)
-                .and_then(|backlog| u32::try_from(backlog).ok())
-                .filter(|backlog| *backlog > 0),
+                .filter(|backlog| *backlog != 0)
+                .map(|backlog| u32::try_from(backlog).unwrap_or(u32::MAX)),
             readable_all: fields.flag(Field::ReadableAll),
             writable_all: fields.flag(Field::WritableAll),
         }

@@ -98,10 +98,11 @@ fn keys_are_nodes() {
 
 #[test]
 fn odd_queries_are_understood_or_refused_but_never_a_fault() {
-    let target = |json: &str| match decode(json).unwrap() {
-        Line::Cluster(ClusterMessage { act: Act::QueryServer(query), .. }) => query.target(),
+    let query = |json: &str| match decode(json).unwrap() {
+        Line::Cluster(ClusterMessage { act: Act::QueryServer(query), .. }) => query,
         other => panic!("{other:?}"),
     };
+    let target = |json: &str| query(json).target();
     // Node 18 asks this when it was sent a server.
     let bogus = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":null,"port":-1,"addressType":-1}"#;
     assert_eq!(target(bogus), None);
@@ -112,4 +113,10 @@ fn odd_queries_are_understood_or_refused_but_never_a_fault() {
         target(text),
         Some(Target::Udp { host: "::1".into(), port: 53, ipv6_only: false, reuse_addr: false })
     );
+    for (backlog, meant) in
+        [("0", None), ("null", None), ("7", Some(7)), ("-1", Some(u32::MAX)), ("1e9", Some(1_000_000_000))]
+    {
+        let text = text.replace("false", backlog);
+        assert_eq!(query(&text).backlog, meant, "{text}");
+    }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -74,8 +75,12 @@ pub fn bind_tcp(bind: &TcpBind) -> io::Result<OwnedFd> {
 /// Binds a UDP socket, non-blocking and close-on-exec (libuv's `uv__udp_bind`).
 ///
 /// # Errors
-/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `EINVAL` for a link-local address without its interface.
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`; `EINVAL` for a link-local address without its interface, and for IPv6 only on an
+/// address of IPv4.
 pub fn bind_udp(bind: &UdpBind) -> io::Result<OwnedFd> {
+    if bind.ipv6_only && bind.address.is_ipv4() {
+        return Err(Errno::INVAL.into());
+    }
     let socket = open(family(bind.address), SocketType::DGRAM)?;
     if bind.reuse_addr {
         sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -233,6 +238,12 @@ mod tests {
             let socket = bind_udp(&UdpBind { ipv6_only, ..udp(Ipv6Addr::UNSPECIFIED.into(), 0) }).unwrap();
             assert_eq!(sockopt::ipv6_v6only(&socket).unwrap(), ipv6_only);
         }
+    }
+
+    #[test]
+    fn udp_of_ipv4_cannot_be_ipv6_only() {
+        let error = bind_udp(&UdpBind { ipv6_only: true, ..udp(LOCALHOST, 0) }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 
     #[test]
