@@ -77,6 +77,7 @@ pub use tokio_util::sync::CancellationToken;
 
 pub use crate::sys::pidfd::{Exit, signal_name, signal_number};
 
+pub(crate) use reaper::abandon;
 pub(crate) use running::Process;
 pub(crate) use start::Started;
 

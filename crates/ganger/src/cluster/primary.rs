@@ -48,6 +48,7 @@ use super::{Event, Settings, WorkerFault, WorkerInfo, orphans::Orphans, place::P
 use crate::{
     channel::{Flushed, Link, Pace, Patience, READ_SIZE},
     clock,
+    process::abandon,
     sys::{
         fd::Reserve,
         poll::{Interest, Poller, Readiness},
@@ -71,8 +72,8 @@ const DEAF_AFTER: usize = 2 * QUEUE;
 
 /// A cluster's primary: forks workers, owns their sockets, shares out connections.
 ///
-/// It works while [`Primary::next`] is awaited. Dropped, it leaves its workers to the kernel, which kills
-/// them.
+/// It works while [`Primary::next`] is awaited. Dropped, it kills its workers and its agent with all that they have
+/// started: whoever wants them to finish [asks](Self::disconnect_all) them to leave, and waits until they have.
 #[derive(Debug)]
 pub struct Primary {
     settings: Arc<Settings>,
@@ -120,6 +121,18 @@ pub struct Primary {
     peeks: Peeks,
     survey: Survey,
     ports: Vec<Port>,
+}
+
+impl Drop for Primary {
+    fn drop(&mut self) {
+        for worker in self.workers.values() {
+            abandon(&worker.process);
+            life::lock(&worker.life).abandoned();
+        }
+        if let Some(agent) = &self.agent {
+            abandon(&agent.process);
+        }
+    }
 }
 
 /// What somebody wants of a primary.

@@ -11,8 +11,7 @@ use tokio::{
 use super::{Events, ForkError, Primary, Settings, WorkerHandle, events, primary::Call};
 
 /// A [`Primary`] at work in a task of its own. Cheap to clone; all clones are the same cluster. When the last one is
-/// dropped, the primary goes, and with it the workers' channels: workers end then, as Node's do when they lose
-/// their primary.
+/// dropped, the primary goes, and its workers are killed with it: [`Cluster::disconnect`] has them finish before.
 ///
 /// What it is asked for is done by that task, in the order of the calls. Once the runtime is going down it is never done: so is
 /// whoever waits.

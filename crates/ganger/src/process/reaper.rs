@@ -12,7 +12,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::running::Process;
+use super::running::{KILL, Process};
 use crate::sys::poll::{Interest, Poller};
 
 /// Waits for `process` in its owner's place.
@@ -24,6 +24,14 @@ pub(super) fn adopt(process: &Arc<Process>) {
     orphanage.unwatched.push(process.clone());
     // Where a thread or a descriptor is not to be had, they wait for the next one to be adopted.
     let _ = orphanage.watch();
+}
+
+/// Kills `process`, unless it has ended, with all that is its own, and waits for it in its owner's place.
+pub(crate) fn abandon(process: &Arc<Process>) {
+    if matches!(process.bury(), Ok(None)) {
+        let _ = process.kill_all(KILL);
+        adopt(process);
+    }
 }
 
 #[derive(Default)]

@@ -98,7 +98,7 @@ impl Process {
         exit
     }
 
-    pub(super) fn is_reaped(&self) -> bool {
+    pub(crate) fn is_reaped(&self) -> bool {
         self.lock().is_none()
     }
 

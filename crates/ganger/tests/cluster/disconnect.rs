@@ -33,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         rows("test-cluster-disconnect-unshared-udp", unshared_udp),
         rows_under_node("test-cluster-disconnect-unshared-udp", UNSHARED_UDP),
         vec![row("test-cluster-disconnect-with-no-workers", with_no_workers)],
+        rows("a busy worker goes with its primary", with_its_primary),
         rows("test-cluster-process-disconnect", process_disconnect),
         rows_under_node("test-cluster-process-disconnect", PROCESS_DISCONNECT),
         rows("test-cluster-worker-disconnect", worker_disconnect),
@@ -280,6 +281,22 @@ async fn with_no_workers() {
     let mut primary = Primary::new(settings).unwrap();
     primary.disconnect_all();
     assert!(primary.next().await.is_none());
+}
+
+/// It hears nothing of its channel, and nothing is left of it.
+async fn with_its_primary(kid: Kid) {
+    let directory = Directory::new();
+    let (cluster, mut events) = cluster(kid, &directory, Policy::RoundRobin);
+    let worker = cluster.fork().await.unwrap();
+    while !matches!(events.next().await, Some(Event::Online { .. })) {}
+    worker.send(&("spin",)).unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", worker.info().pid));
+    assert!(cluster.workers().await[0].is_connected() && process.exists());
+    drop(cluster);
+    support::until(|| !worker.is_connected()).await;
+    support::until(|| !process.exists()).await;
+    assert!(worker.is_dead() && !worker.destroy());
+    assert_eq!(worker.exited_after_disconnect(), Some(false));
 }
 
 async fn process_disconnect(kid: Kid) {

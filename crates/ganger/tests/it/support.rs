@@ -116,7 +116,7 @@ impl Directory {
     }
 }
 
-/// A primary at work in a task; at the end of the test its workers are killed.
+/// A primary at work in a task; at the end of the test its workers are killed with it.
 pub(crate) struct Gang {
     calls: mpsc::UnboundedSender<Call>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -134,31 +134,21 @@ impl Drop for Gang {
 
 type Call = Box<dyn FnOnce(&mut Primary) + Send>;
 
-struct Mortal(Primary);
-
-impl Drop for Mortal {
-    fn drop(&mut self) {
-        for worker in self.0.workers() {
-            self.0.kill_group(worker.id);
-        }
-    }
-}
-
 impl Gang {
     pub(crate) fn new(settings: Settings) -> Self {
         let (calls, mut called) = mpsc::unbounded_channel::<Call>();
         let (sender, events) = mpsc::unbounded_channel();
-        let mut primary = Mortal(Primary::new(settings).unwrap());
+        let mut primary = Primary::new(settings).unwrap();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    event = primary.0.event() => {
+                    event = primary.event() => {
                         if sender.send(event).is_err() {
                             return;
                         }
                     }
                     call = called.recv() => match call {
-                        Some(call) => call(&mut primary.0),
+                        Some(call) => call(&mut primary),
                         None => return,
                     }
                 }

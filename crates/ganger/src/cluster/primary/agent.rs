@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) info: AgentInfo,
-    process: Arc<Process>,
+    pub(super) process: Arc<Process>,
     /// The reading ends of its stdout and stderr, until somebody takes them.
     output: [Option<OwnedFd>; 2],
     pub(super) link: Option<Link<Cargo>>,

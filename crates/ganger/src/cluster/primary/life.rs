@@ -51,6 +51,14 @@ impl Life {
         }
     }
 
+    /// Its primary has gone without it: its channel is closed.
+    pub(super) fn abandoned(&mut self) {
+        if self.state != WorkerState::Dead {
+            self.state = WorkerState::Disconnected;
+            self.exited_after_disconnect.get_or_insert(false);
+        }
+    }
+
     pub(super) fn state(&self) -> WorkerState {
         self.state
     }

@@ -136,7 +136,10 @@ impl WorkerHandle {
 
     /// Node's `worker.state`.
     pub fn state(&self) -> WorkerState {
-        lock(&self.life).state()
+        let state = lock(&self.life).state();
+        // Of one that was killed with its primary nobody else tells.
+        let is_dead = state == WorkerState::Disconnected && self.process.is_reaped();
+        if is_dead { WorkerState::Dead } else { state }
     }
 
     /// Whether its channel is open: from the start on, long before it is online.
