@@ -239,7 +239,9 @@ impl<'a> Gang<'a> {
             Request::Stop(signal) => {
                 let at_once = self.stopping.is_some();
                 self.stopping.get_or_insert_with(Instant::now);
-                self.reporter.report(&Event::Stopping { signal, workers: self.alive.len(), at_once });
+                // All that there are, also those whose start was not told yet.
+                let workers = self.guard.primary().workers().count();
+                self.reporter.report(&Event::Stopping { signal, workers, at_once });
                 self.guard.stop();
             }
             Request::Reload => {
