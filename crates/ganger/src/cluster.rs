@@ -72,7 +72,8 @@ pub struct Settings {
     pub cwd: Option<PathBuf>,
     /// Who accepts and who picks. Default: `NODE_CLUSTER_SCHED_POLICY`, else round robin.
     pub policy: Policy,
-    /// Whether workers have a channel. Without one they cannot share ports by protocol. Default: true.
+    /// Whether workers have a channel. Without one they cannot share ports by protocol, and leave only by a signal.
+    /// Default: true.
     pub channel: bool,
     /// How values are written on their channels. Default: JSON.
     pub serialization: Serialization,

@@ -125,7 +125,8 @@ impl Cluster {
     }
 
     /// Asks all workers to finish and leave, and resolves when there is none left, be it at once: Node's
-    /// `cluster.disconnect()`. It waits as long as they take.
+    /// `cluster.disconnect()`. It waits as long as they take; one without a channel does not hear of it, and has to be
+    /// [killed](WorkerHandle::kill).
     pub async fn disconnect(&self) {
         let gone = self.with(|primary| {
             primary.disconnect_all();
