@@ -96,8 +96,8 @@ pub enum Effect<H> {
     Shed(Duration),
     /// The primary asks us to finish and leave, or we leave of our own accord.
     Stopping,
-    /// The channel can be closed now.
-    CloseChannel,
+    /// The primary knows that we leave: the channel can be closed as soon as nothing is left to be finished.
+    MayCloseChannel,
 }
 
 impl<H> Worker<H> {
@@ -260,7 +260,7 @@ impl<H> Worker<H> {
             (Act::Ack { ack }, _) => {
                 self.drop_handle(handle);
                 if self.leaving.take_if(|leaving| *leaving == ack).is_some() {
-                    self.effects.push_back(Effect::CloseChannel);
+                    self.effects.push_back(Effect::MayCloseChannel);
                 }
             }
             _ => self.drop_handle(handle),

@@ -310,7 +310,7 @@ impl Worker {
     }
 
     /// Leaves of its own accord: closes all listeners and tells the primary, which replaces the worker while it finishes
-    /// what it has. Alone it is the same as a `SIGTERM`.
+    /// what it has. The channel stays open until its connections are closed. Alone it is the same as a `SIGTERM`.
     pub fn disconnect(&self) {
         match &self.member.primary {
             Some(shared) => shared.disconnect(),

@@ -35,7 +35,7 @@ async fn finishes(under: Under, part: &str) {
     let mut client = TcpStream::connect(&address).await.unwrap();
     assert_eq!(exchange(&mut client, "before").await, "1 before");
     boss.send(worker, json!(["panic"]));
-    boss.event(worker, "disconnect").await;
+    assert_eq!(boss.message(worker).await, json!(["stopping"]));
     assert_eq!(exchange(&mut client, "after").await, "1 after");
     drop(client);
     assert_eq!(boss.event(worker, "exit").await, json!(["exit code 1", true]));

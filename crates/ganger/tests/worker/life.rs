@@ -32,6 +32,11 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     let by_hand = Under::Ganger(&Policy::RoundRobin);
     trial(trials, "stop while it asks to listen", by_hand, an_unanswered_listen_ends_with_the_stop);
     trial_everywhere(trials, "leaving", it_may_leave_of_its_own_accord);
+    trial_everywhere(
+        trials,
+        "leaving without a connection",
+        who_leaves_with_nothing_to_finish_is_disconnected,
+    );
     trial_everywhere(trials, "listeners", each_listener_has_its_own_life);
     trial_everywhere(trials, "environment", its_children_are_no_workers);
     trial_everywhere(trials, "pitfall_41_its_arguments", its_arguments_are_those_of_a_script);
@@ -194,10 +199,19 @@ async fn it_may_leave_of_its_own_accord(under: Under) {
     let mut connection = TcpStream::connect(&address).await.unwrap();
     assert_eq!(exchange(&mut connection, "before").await, "1 before");
     boss.send(worker, json!(["disconnect"]));
-    boss.event(worker, "disconnect").await;
-    // Without a channel it still finishes.
+    assert_eq!(boss.message(worker).await, json!(["stopping"]));
     assert_eq!(exchange(&mut connection, "after").await, "1 after");
+    assert_eq!(boss.count(worker, "disconnect"), 0, "its channel is open as long as the connection");
     drop(connection);
+    boss.event(worker, "disconnect").await;
+    assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
+}
+
+/// Its function waits for the end of the channel.
+async fn who_leaves_with_nothing_to_finish_is_disconnected(under: Under) {
+    let mut boss = Boss::new(under, &["leave"]);
+    let worker = boss.fork();
+    boss.event(worker, "disconnect").await;
     assert_eq!(boss.event(worker, "exit").await, json!(["exit code 0", true]));
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn play(args: &[&str]) -> i32 {
         ["late", ..] => late(),
         ["listen", ..] => ganger::main(no_primary, listen),
         ["deaf", ..] => ganger::main(no_primary, deaf),
+        ["leave", ..] => ganger::main(no_primary, leave),
         ["listen-in-stop", ..] => ganger::main(no_primary, listen_in_stop),
         ["by-hand", part] => {
             by_hand::play(part);
@@ -75,6 +76,13 @@ async fn listen(worker: Worker) -> ganger::Result {
     let datagrams = worker.bind_udp(0).await?;
     while let Some(_connection) = listener.accept().await {}
     while let Some(_datagram) = datagrams.receive(&mut [0; 16]).await? {}
+    Ok(())
+}
+
+/// Leaves at once.
+async fn leave(worker: Worker) -> ganger::Result {
+    worker.disconnect();
+    while worker.recv().await.is_some() {}
     Ok(())
 }
 

@@ -84,6 +84,8 @@ struct Inner {
     /// What failed is being told: the channel is not closed before.
     telling: bool,
     close_when_told: bool,
+    /// The program's function is through: nothing is waited for.
+    finished: bool,
 }
 
 #[derive(Debug)]
@@ -158,6 +160,7 @@ impl Shared {
             life: life.clone(),
             telling: false,
             close_when_told: false,
+            finished: false,
         };
         let shared = Arc::new(Self {
             inner: Mutex::new(inner),
@@ -170,6 +173,7 @@ impl Shared {
         shared.with(|_| ());
         tokio::spawn(serve(shared.clone(), watched, watched_lane));
         tokio::spawn(shared.life.clone().shed_when_told());
+        tokio::spawn(close_when_finished(shared.clone()));
         Ok(shared)
     }
 
@@ -211,7 +215,7 @@ impl Shared {
         self.inbox.next(self.life.disconnected()).await
     }
 
-    /// Closes all listeners and tells the primary.
+    /// Closes all listeners and tells the primary. The channel is closed when the connections are, as Node does it.
     pub(super) fn disconnect(&self) {
         self.with(|inner| inner.machine.disconnect());
     }
@@ -223,8 +227,10 @@ impl Shared {
             if inner.machine.is_draining() {
                 inner.machine.disconnect();
             }
-            let link = inner.link.as_mut().filter(|_| !inner.machine.is_leaving());
-            link.map(|link| link.session.disconnect())
+            inner.finished = true;
+            if !inner.machine.is_leaving() {
+                inner.close_channel();
+            }
         });
         self.life.disconnected().await;
     }
@@ -394,8 +400,17 @@ impl Inner {
             Effect::Draining => self.life.drain(),
             Effect::Shed(over) => self.life.shed(over),
             Effect::Stopping => self.life.stop(),
-            Effect::CloseChannel if self.telling => self.close_when_told = true,
-            Effect::CloseChannel => self.close_channel(),
+            Effect::MayCloseChannel if self.finished => self.close_when_possible(),
+            Effect::MayCloseChannel => self.life.may_close(),
+        }
+    }
+
+    /// Not before it is told what failed.
+    fn close_when_possible(&mut self) {
+        if self.telling {
+            self.close_when_told = true;
+        } else {
+            self.close_channel();
         }
     }
 
@@ -456,6 +471,12 @@ async fn serve(shared: Arc<Shared>, watched: AsyncFd<OwnedFd>, mut lane: Option<
             }
         }
     }
+}
+
+/// Closes the channel of a worker that leaves of its own accord, once it has no connection any more.
+async fn close_when_finished(shared: Arc<Shared>) {
+    shared.life.left().await;
+    shared.with(Inner::close_when_possible);
 }
 
 /// Resolves when the lane is ready; never, without one.

@@ -19,6 +19,8 @@ use super::open::Open;
 pub(super) struct Life {
     stopping: CancellationToken,
     closing: CancellationToken,
+    /// The primary knows that the worker leaves of its own accord.
+    leaving: CancellationToken,
     disconnected: CancellationToken,
     /// The channel closed before anybody had asked for an end.
     lost: Arc<AtomicBool>,
@@ -44,6 +46,17 @@ impl Life {
     pub(super) fn stop(&self) {
         self.stopping.cancel();
         self.closing.cancel();
+    }
+
+    /// The worker leaves of its own accord, and the primary knows.
+    pub(super) fn may_close(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Resolves when such a worker has no connection any more.
+    pub(super) async fn left(&self) {
+        self.leaving.cancelled().await;
+        self.open.none().await;
     }
 
     /// The channel is closed.
