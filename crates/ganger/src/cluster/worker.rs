@@ -75,7 +75,7 @@ struct Member {
     /// None where the worker is alone.
     primary: Option<Arc<Shared>>,
     inherited: Inherited,
-    /// To whom it speaks where it has no channel, if there is somebody.
+    /// To whom it says what it does not say by its channel, if there is somebody.
     notifier: Option<Arc<Notifier>>,
     life: Life,
     /// Whether the signals are heeded that stop a worker that is alone.
@@ -341,7 +341,7 @@ impl Worker {
 }
 
 impl Member {
-    /// It listens. With a channel the primary knows.
+    /// It listens on a socket that the primary did not open, so it does not hear of it otherwise.
     fn tell_ready(&self) {
         self.notifier.iter().for_each(|notifier| notifier.ready());
     }

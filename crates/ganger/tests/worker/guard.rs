@@ -17,6 +17,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     for under in Under::ganger() {
         trial(trials, "replaced while it finishes", under, it_is_replaced_while_it_finishes);
         trial(trials, "blocked", under, one_whose_runtime_is_blocked_is_replaced);
+        trial(trials, "a socket of its own", under, one_that_has_only_its_own_socket_is_ready);
     }
     let by_hand = Under::Ganger(&Policy::RoundRobin);
     trial(trials, "silent", by_hand, one_that_does_not_answer_for_a_connection_is_replaced);
@@ -122,6 +123,21 @@ async fn it_is_replaced_while_it_finishes(under: Under) {
         _ => None,
     };
     assert_eq!(guarded.find(end).await, Verdict::Stopped);
+}
+
+/// Its channel says nothing of it.
+async fn one_that_has_only_its_own_socket_is_ready(under: Under) {
+    let mut config = Config::default();
+    config.start_timeout = Duration::from_secs(3600);
+    let mut guarded = Guarded::new(under.policy().clone(), &["remote"], config);
+    guarded.started().await;
+    let listen = json!(["listen", "127.0.0.1:0", { "exclusive": true }]);
+    guarded.orders.send((WorkerId(1), listen)).unwrap();
+    let ready = |report| match report {
+        Report::Notice { notice: Notice::GangReady { .. }, .. } => Some(()),
+        _ => None,
+    };
+    guarded.find(ready).await;
 }
 
 fn watched() -> Config {

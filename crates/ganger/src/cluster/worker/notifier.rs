@@ -1,5 +1,5 @@
-//! What a worker without a channel says to the ganger that has started it: that it is ready, and that it is there, in the words of
-//! `sd_notify(3)`.
+//! What a worker says to the ganger that has started it and does not know it by the channel: that it is ready, and without a
+//! channel that it is there, in the words of `sd_notify(3)`.
 
 use std::{
     ffi::OsString,
@@ -36,10 +36,11 @@ impl Notifier {
         Ok(Some(Self { socket, path: path.into(), watchdog, ready: Once::new() }))
     }
 
-    /// Says from now on that this process is there, as long as its runtime is. Needs a tokio runtime that has time.
-    pub(super) fn start(self) -> Arc<Self> {
+    /// Says from now on that this process is there, as long as its runtime is, if nobody asks it. Needs a tokio runtime that
+    /// has time.
+    pub(super) fn start(self, is_unasked: bool) -> Arc<Self> {
         let this = Arc::new(self);
-        if let Some(watchdog) = this.watchdog.filter(|watchdog| !watchdog.is_zero()) {
+        if let Some(watchdog) = this.watchdog.filter(|watchdog| is_unasked && !watchdog.is_zero()) {
             let this = this.clone();
             tokio::spawn(async move {
                 let mut ping = tokio::time::interval(watchdog / 2);

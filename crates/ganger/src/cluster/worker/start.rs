@@ -93,6 +93,7 @@ pub(crate) fn take() -> io::Result<Option<Role>> {
         let lane = adopt_lane(worker.get(4).and_then(Option::as_deref));
         Ok(Some(Taken { channel: fd::adopt(number)?, lane, serialization }))
     };
+    let of_ganger = role.as_deref() == Some(environment::WORKER);
     let mut role = match (text(2), role.as_deref()) {
         (Some(id), _) if text(0).is_some() => {
             let id: u32 = id.parse().map_err(|_| wrong(node::UNIQUE_ID, &id))?;
@@ -106,11 +107,11 @@ pub(crate) fn take() -> io::Result<Option<Role>> {
             let member = NewWorker { id, slot, primary, inherited, notifier: None };
             Role::Agent(NewAgent { id: AgentId(number()), member })
         }
-        (_, role) => {
+        _ => {
             // A channel that is not a cluster's is the program's own affair.
             let channel = |at: usize| worker.get(at).cloned().flatten();
             ipc::keep(channel(0), channel(1), channel(4));
-            if role != Some(environment::WORKER) {
+            if !of_ganger {
                 return Ok(None);
             }
             let inherited = Inherited::take()?;
@@ -120,8 +121,8 @@ pub(crate) fn take() -> io::Result<Option<Role>> {
     // Who was started by nobody of that sort may use them as it likes.
     let notifier = Notifier::take()?;
     if let Role::Worker(worker) = &mut role {
-        // By its channel it says as much.
-        worker.notifier = notifier.filter(|_| worker.is_alone());
+        // What another primary has not taken out of the environment is meant for that one.
+        worker.notifier = notifier.filter(|_| of_ganger);
     }
     Ok(Some(role))
 }
@@ -169,7 +170,7 @@ impl NewWorker {
         let Self { id, slot, primary, inherited, notifier } = self;
         let life = Life::default();
         let primary = primary.map(|taken| Shared::start(taken, life.clone())).transpose()?;
-        let notifier = notifier.map(Notifier::start);
+        let notifier = notifier.map(|notifier| notifier.start(primary.is_none()));
         Ok(Worker::new(Member { id, slot, primary, inherited, notifier, life, heeding: Once::new() }))
     }
 }
