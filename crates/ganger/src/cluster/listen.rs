@@ -88,7 +88,8 @@ impl Listen {
     }
 
     /// How many connections the kernel may keep that nobody has accepted. Default: 511, as in Node; the kernel caps it at
-    /// `/proc/sys/net/core/somaxconn`. The first worker that asks for a socket decides. No meaning for UDP.
+    /// `/proc/sys/net/core/somaxconn`. The first worker that asks for a socket decides; where the workers have the socket itself
+    /// (the policies `shared` and `reuseport`), each that listens sets it anew. No meaning for UDP.
     #[must_use]
     pub fn backlog(self, connections: u32) -> Self {
         Self { backlog: Some(connections), ..self }

@@ -169,7 +169,7 @@ impl Primary {
             socket.unlink();
             if dispatched {
                 // As many as its queue can have held: under load there are always more.
-                for _ in 0..=socket.backlog {
+                for _ in 0..=Socket::longest_queue() {
                     let Some((connection, client)) = socket.accept(&mut self.reserve, now) else { break };
                     let peer = self.peer(&connection, client);
                     self.machine.handle(now, Input::Accepted { socket: id, connection, peer });
