@@ -183,6 +183,11 @@ impl<C> Primary<C> {
         &self.policy
     }
 
+    /// Sets how connections are shared out; before the first worker is forked.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// A new worker of `generation` in `slot`. The driver starts its process; should that fail, it says so with
     /// [`Primary::fork_failed`]. Without a channel the worker can be told nothing.
     pub fn fork(&mut self, slot: Slot, generation: Generation, channel: bool) -> WorkerId {

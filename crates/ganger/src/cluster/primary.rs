@@ -189,12 +189,16 @@ impl Primary {
     }
 
     /// Sets what workers are, for those that are forked from now on, and tells it as [`Event::Setup`]: Node's
-    /// `cluster.setupPrimary()`. The policy is fixed from the start, as in Node.
+    /// `cluster.setupPrimary()`. The policy is fixed from the first setup or fork on, as in Node: later it stays what it is.
     pub fn setup(&mut self, change: impl FnOnce(&mut Settings)) {
         let settings = Arc::make_mut(&mut self.settings);
         let policy = settings.policy.clone();
         change(settings);
-        settings.policy = policy;
+        if self.is_set_up {
+            settings.policy = policy;
+        } else {
+            self.machine.set_policy(settings.policy.clone());
+        }
         self.tell_setup();
     }
 

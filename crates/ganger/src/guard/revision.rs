@@ -26,7 +26,7 @@ impl fmt::Debug for Revision {
 impl Guard {
     /// [Reloads](Self::reload) to other settings. They are in force from the moment in which the reload begins, also for a worker
     /// that is started because another one died; if the reload fails, all is as it was before, the number of
-    /// [slots](Settings::slots) too. The policy is fixed from the start.
+    /// [slots](Settings::slots) too. The policy stays what it is.
     pub fn reload_with(&mut self, change: impl FnOnce(&mut Settings) + Send + 'static) {
         self.revision.planned.push(Box::new(change));
         self.reload();

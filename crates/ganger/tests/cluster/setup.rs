@@ -15,7 +15,7 @@ use crate::{
     rows::{Kid, NODES, rows, rows_of},
     rows_under_node,
     rr::nodes,
-    support::{self, Directory, Gang},
+    support::{self, Directory, Gang, NODE},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -31,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         row("test-cluster-setup-primary-argv", argv),
         row("test-cluster-setup-primary-emit", emit),
         row("test-cluster-setup-primary-multiple", multiple),
+        row("the policy is set before the first fork", policy),
     ];
     [
         own.into_iter().chain(inspectors).collect(),
@@ -81,16 +82,28 @@ async fn emit() {
     assert_eq!(settings(&mut events).await.args, ["x"]);
     assert_eq!(settings(&mut events).await.args, ["x"], "what was not said stays");
 
-    // The policy is fixed from the start.
-    let other = match cluster.with(|primary| primary.settings().policy.clone()).await {
-        Policy::Shared => Policy::RoundRobin,
-        _ => Policy::Shared,
-    };
-    let policy = other.clone();
-    cluster.setup(move |settings| settings.policy = policy).await;
-    assert_ne!(settings(&mut events).await.policy, other);
     drop(cluster);
     assert!(events.next().await.is_none());
+}
+
+/// The first setup may say it, as what Node has for it; from then on, or from the first fork on, it stays.
+async fn policy() {
+    for policy in [Policy::LeastConn, Policy::Shared] {
+        let (cluster, mut events) = alone_in_a_task();
+        for wanted in [policy.clone(), Policy::RoundRobin] {
+            cluster.setup(move |settings| settings.policy = wanted).await;
+            assert_eq!(settings(&mut events).await.policy, policy);
+        }
+        assert_eq!(cluster.snapshot().await.least_conn_by.is_some(), policy == Policy::LeastConn);
+    }
+    let directory = Directory::new();
+    let (cluster, mut events) =
+        Primary::new(directory.workers(NODE, Policy::RoundRobin, "")).unwrap().spawn();
+    cluster.fork().await.unwrap();
+    assert_eq!(settings(&mut events).await.policy, Policy::RoundRobin);
+    cluster.setup(|settings| settings.policy = Policy::LeastConn).await;
+    assert_eq!(cluster.with(|primary| primary.settings().policy.clone()).await, Policy::RoundRobin);
+    assert!(cluster.snapshot().await.least_conn_by.is_none());
 }
 
 async fn multiple() {
