@@ -64,16 +64,17 @@ pub(super) fn of_agent(settings: &Settings, agent: &AgentSettings, id: AgentId) 
     env.chain(settings.env.iter().chain(&agent.env).cloned()).collect()
 }
 
-/// The variables of one worker.
+/// The variables of one worker, of which it may have some of its `own`.
 pub(super) fn of_worker(
     settings: &Settings,
     launch: &Launch<'_>,
     worker: WorkerId,
     slot: Slot,
+    own: &[(OsString, OsString)],
 ) -> Vec<(OsString, OsString)> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let name = &settings.name;
-    let mut env: Vec<(&str, String)> = vec![
+    let set = [
         (NAME, name.clone()),
         (SLOT, slot.to_string()),
         (WORKERS, settings.slots().to_string()),
@@ -81,12 +82,11 @@ pub(super) fn of_worker(
         (ROLE, WORKER.into()),
         (node::APP_INSTANCE, slot.to_string()),
     ];
-    if launch.channel {
-        env.push((node::UNIQUE_ID, worker.to_string()));
-    }
-    let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
-    // What the user sets stands above what we set.
-    env.chain(settings.env.iter().chain(launch.env).cloned()).collect()
+    let set = set.into_iter().map(|(name, value)| (name.into(), value.into()));
+    // What the user sets stands above what we set, except for the number by which the worker is known, as in Node.
+    let said = settings.env.iter().chain(launch.env).chain(own).cloned();
+    let number = launch.channel.then(|| (node::UNIQUE_ID.into(), worker.to_string().into()));
+    set.chain(said).chain(number).collect()
 }
 
 /// What a process finds in a variable that is started with these, of which the last one counts, above our own.

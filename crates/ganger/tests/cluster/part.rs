@@ -42,6 +42,7 @@ pub(crate) const OBEY: Part = Part {
         const { worker } = cluster;
         const orders = {
           echo: (what) => process.send(what),
+          id: () => process.send(worker.id),
           args: () => process.send(process.argv.slice(2)),
           cwd: () => process.send(process.cwd()),
           user: () => process.send([process.getuid(), process.getgid(), process.getgroups()]),
@@ -100,6 +101,7 @@ async fn obey(worker: Worker) -> ganger::Result {
             .map_err(|orders| format!("no order: {orders:?}"))?;
         let answer = match what.as_str().unwrap_or_default() {
             "echo" => argument,
+            "id" => json!(worker.id()),
             "args" => env::args().skip(2).collect(),
             "cwd" => json!(env::current_dir()?),
             "user" => {

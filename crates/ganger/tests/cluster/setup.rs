@@ -41,6 +41,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         rows_under_node("test-cluster-cwd", CWD),
         rows("test-cluster-fork-env", fork_env),
         rows_under_node("test-cluster-fork-env", FORK_ENV),
+        rows("a worker has no id but its own", no_other_id),
+        rows_under_node("a worker has no id but its own", NO_OTHER_ID),
         rows("test-cluster-fork-windowsHide", silently),
         rows_under_node("test-cluster-fork-windowsHide", SILENTLY),
         rows("test-cluster-basic (NODE_UNIQUE_ID part)", unique_id),
@@ -200,6 +202,26 @@ ask(worker, ['env', ['cluster_test_prop', 'HOME']], mustCall((env) => {
   worker.disconnect();
 }));
 worker.on('exit', mustCall((code) => assert.strictEqual(code, 0)));";
+
+/// Whoever says it, the number is the cluster's.
+async fn no_other_id(kid: Kid) {
+    let directory = Directory::new();
+    let mut settings = kid.settings(&directory, Policy::RoundRobin, &OBEY);
+    settings.env = vec![("NODE_UNIQUE_ID".into(), "77".into())];
+    let mut gang = Gang::new(settings);
+    let worker = gang
+        .with(|primary| {
+            let worker = primary.fork_with([("NODE_UNIQUE_ID", "78")]).unwrap();
+            primary.worker(worker.id).unwrap()
+        })
+        .await;
+    assert_eq!(ask(&mut gang, &worker, json!(["id"])).await, 1);
+}
+
+const NO_OTHER_ID: &str = "
+workers('obey');
+const worker = cluster.fork({ NODE_UNIQUE_ID: '77' });
+ask(worker, ['id'], mustCall((id) => { assert.strictEqual(id, 1); worker.kill(); }));";
 
 /// What of it is not Windows: silent, its pipes, its events.
 async fn silently(kid: Kid) {

@@ -100,8 +100,7 @@ impl Primary {
         let launch = settings.launch(slot);
         let mut command = Command::new(launch.program);
         command.args(self.hints(&settings, &launch));
-        let mut variables = environment::of_worker(&settings, &launch, id, slot);
-        variables.extend(env.iter().cloned());
+        let variables = environment::of_worker(&settings, &launch, id, slot, env);
         let mut args = launch.args.to_vec();
         let is_inspected = is_node(launch.program) && {
             let options = environment::value(&variables, node::OPTIONS);
