@@ -85,7 +85,8 @@ pub struct Settings {
     /// What their stdout and stderr are, if they are not `silent`. Default: the primary's own.
     pub output: Stdio,
     /// What all their descriptors are, from 0 on, whatever the two above say: Node's `stdio`. The channel is where
-    /// [`Stdio::Ipc`] stands in it, else behind the last. Default: the standard streams, and the channel as 3.
+    /// [`Stdio::Ipc`] stands in it, else behind the last; without one `/dev/null` is. What it leaves out of the first three are
+    /// pipes, as in Node. Default: the standard streams, and the channel as 3.
     pub stdio: Option<Vec<Stdio>>,
     /// The user that they become, and the agent unless it has [one of its own](AgentSettings::uid). Default: the primary's.
     pub uid: Option<u32>,

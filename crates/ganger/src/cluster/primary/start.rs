@@ -209,11 +209,12 @@ fn stdio(settings: &Settings, channel: bool) -> Vec<Stdio> {
         None if settings.silent => vec![Stdio::Pipe; CHANNEL],
         None => vec![Stdio::Inherit, settings.output.clone(), settings.output.clone()],
     };
+    list.resize(list.len().max(CHANNEL), Stdio::Pipe);
     let is_channel = |stdio: &Stdio| matches!(stdio, Stdio::Ipc);
     if !channel {
-        list.retain(|stdio| !is_channel(stdio));
+        // What comes behind it keeps its number.
+        list.iter_mut().filter(|stdio| is_channel(stdio)).for_each(|stdio| *stdio = Stdio::Ignore);
     } else if !list.iter().any(is_channel) {
-        list.resize(list.len().max(CHANNEL), Stdio::Inherit);
         list.push(Stdio::Ipc);
     }
     list
@@ -244,5 +245,22 @@ mod tests {
         // In whatever order they were forked, and with a successor beside one that leaves.
         assert_eq!(free(&[3, 0, 4, 1, 0]), 2);
         assert_eq!(free(&[0, 1, 2, u32::MAX]), 3);
+    }
+
+    #[test]
+    fn a_descriptor_has_its_number_with_a_channel_and_without() {
+        use Stdio::{Ignore, Inherit, Ipc, Pipe};
+        let mut settings = Settings::new("program");
+        let mut both = |said: &[Stdio]| {
+            settings.stdio = Some(said.to_vec());
+            [true, false].map(|channel| format!("{:?}", stdio(&settings, channel)))
+        };
+        let lists = |with: &[Stdio], without: &[Stdio]| [format!("{with:?}"), format!("{without:?}")];
+        assert_eq!(
+            both(&[Ignore, Ipc, Inherit, Inherit]),
+            lists(&[Ignore, Ipc, Inherit, Inherit], &[Ignore, Ignore, Inherit, Inherit])
+        );
+        assert_eq!(both(&[Inherit]), lists(&[Inherit, Pipe, Pipe, Ipc], &[Inherit, Pipe, Pipe]));
+        assert_eq!(both(&[Inherit, Ipc]), lists(&[Inherit, Ipc, Pipe], &[Inherit, Ignore, Pipe]));
     }
 }
