@@ -80,13 +80,13 @@ pub struct Settings {
     /// Whether connections go to workers of this library on a [lane](crate::channel::Lane) of their own; to others they go on
     /// the channel in any case. Default: true.
     pub lane: bool,
-    /// Whether their standard streams are pipes, to be had from [`Primary::take_streams`]: Node's `silent`. Default: no.
+    /// Whether their standard streams are pipes, to be had from [`WorkerHandle::take_streams`]: Node's `silent`. Default: no.
     pub silent: bool,
     /// What their stdout and stderr are, if they are not `silent`. Default: the primary's own.
     pub output: Stdio,
     /// What all their descriptors are, from 0 on, whatever the two above say: Node's `stdio`. The channel is where
-    /// [`Stdio::Ipc`] stands in it, else behind the last; without one `/dev/null` is. What it leaves out of the first three are
-    /// pipes, as in Node. Default: the standard streams, and the channel as 3.
+    /// [`Stdio::Ipc`] stands in it, else behind the last; workers without a channel have `/dev/null` there. What it leaves out of
+    /// the first three is a pipe, as in Node. Default: the standard streams, and the channel as 3.
     pub stdio: Option<Vec<Stdio>>,
     /// The user that they become, and the agent unless it has [one of its own](AgentSettings::uid). Default: the primary's.
     pub uid: Option<u32>,

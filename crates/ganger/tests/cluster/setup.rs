@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         row("test-cluster-setup-primary-emit", emit),
         row("test-cluster-setup-primary-multiple", multiple),
         row("the policy is set before the first fork", policy),
+        row("a silent worker's last output", last_output),
     ];
     [
         own.into_iter().chain(inspectors).collect(),
@@ -240,6 +241,23 @@ async fn silently(kid: Kid) {
     let mut said = String::new();
     streams.stdout.unwrap().read_to_string(&mut said).await.unwrap();
     assert_eq!(said, "");
+}
+
+/// What was written is there also when who wrote it is not.
+async fn last_output() {
+    let directory = Directory::new();
+    let mut settings = directory.workers(NODE, Policy::RoundRobin, "console.log('said'); process.exit(0);");
+    settings.silent = true;
+    let mut gang = Gang::new(settings);
+    let worker = fork(&gang).await;
+    let id = worker.id();
+    gang.exit().await;
+    let late = gang.with(move |primary| primary.take_streams(id)).await.unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::NotFound);
+    let mut said = String::new();
+    worker.take_streams().unwrap().stdout.unwrap().read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "said\n");
+    assert!(worker.take_streams().unwrap().stdout.is_none(), "there is one taker");
 }
 
 const SILENTLY: &str = "

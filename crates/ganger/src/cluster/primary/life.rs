@@ -1,6 +1,9 @@
 //! What is known of a worker outside of its primary, also when it is dead.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use ganger_proto::{
     cluster::{Event, WorkerState},
@@ -14,6 +17,8 @@ use super::QUEUE;
 pub(super) struct Life {
     state: WorkerState,
     has_channel: bool,
+    /// Our ends of its pipes by number, until somebody takes them.
+    pub(super) ends: Vec<Option<OwnedFd>>,
     exited_after_disconnect: Option<bool>,
     /// How many bytes of messages wait until the primary has a moment.
     waiting: usize,
@@ -22,8 +27,9 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(has_channel: bool) -> Self {
-        Self { state: WorkerState::None, has_channel, exited_after_disconnect: None, waiting: 0, queued: 0 }
+    pub(super) fn new(has_channel: bool, ends: Vec<Option<OwnedFd>>) -> Self {
+        let state = WorkerState::None;
+        Self { state, has_channel, ends, exited_after_disconnect: None, waiting: 0, queued: 0 }
     }
 
     /// What the machine has told.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
+    io,
     os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex},
@@ -12,7 +13,7 @@ use ganger_proto::{Generation, Slot, WorkerId, cluster::Held, node, session::Lim
 
 use super::{
     DEAF_AFTER, Primary, Token,
-    life::Life,
+    life::{Life, lock},
     notify,
     worker::{LaneEnd, Worker, WorkerHandle},
 };
@@ -149,11 +150,10 @@ impl Primary {
         if link.is_some() {
             self.messenger.worker_joined(id, slot, info.pid);
         }
-        let life = Arc::new(Mutex::new(Life::new(link.is_some())));
+        let life = Arc::new(Mutex::new(Life::new(link.is_some(), ends)));
         let worker = Worker {
             info,
             process,
-            ends,
             link,
             lane,
             notify,
@@ -177,22 +177,28 @@ impl Primary {
         self.in_place(|place| place.hints(settings.graceful)).unwrap_or_default()
     }
 
-    /// Our ends of a worker's pipes, once, until it is reaped.
+    /// Our ends of a worker's pipes, once, until it is reaped; afterwards [its handle](WorkerHandle::take_streams) has them.
     ///
     /// # Errors
-    /// If they cannot be watched; then they are closed.
+    /// `NotFound` if it is reaped; otherwise if they cannot be watched, and then they are closed.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn take_streams(&mut self, id: WorkerId) -> std::io::Result<Streams> {
-        let ends = self.workers.get_mut(&id).map(|worker| std::mem::take(&mut worker.ends));
-        Streams::of(ends.unwrap_or_default())
+    pub fn take_streams(&mut self, id: WorkerId) -> io::Result<Streams> {
+        let reaped = || {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("worker {id} is reaped: its handle has its streams"),
+            )
+        };
+        self.worker(id).ok_or_else(reaped)?.take_streams()
     }
 
     /// The reading ends of a worker's stdout and stderr, once, if they are pipes.
     pub(crate) fn take_output(&mut self, id: WorkerId) -> [Option<OwnedFd>; 2] {
-        let mut ends = self.workers.get_mut(&id).map(|worker| &mut worker.ends);
-        [1, 2].map(|number| ends.as_mut()?.get_mut(number)?.take())
+        let Some(worker) = self.workers.get(&id) else { return [None, None] };
+        let mut life = lock(&worker.life);
+        [1, 2].map(|number| life.ends.get_mut(number)?.take())
     }
 }
 

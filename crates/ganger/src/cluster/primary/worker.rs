@@ -1,6 +1,7 @@
 //! A worker as its primary has it: its process, our end of its channel, and what others hold of it.
 
 use std::{
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex},
     time::Duration,
@@ -24,7 +25,7 @@ use crate::{
     clock,
     cluster::WorkerInfo,
     handle::{Handle, Lease},
-    process::{Exit, Killer, Process},
+    process::{Exit, Killer, Process, Streams},
 };
 
 pub(super) const KILL: i32 = rustix::process::Signal::KILL.as_raw();
@@ -35,8 +36,6 @@ const TERM: i32 = rustix::process::Signal::TERM.as_raw();
 pub(super) struct Worker {
     pub(super) info: WorkerInfo,
     pub(super) process: Arc<Process>,
-    /// Our ends of its pipes by number, until somebody takes them.
-    pub(super) ends: Vec<Option<OwnedFd>>,
     pub(super) link: Option<Link<Cargo>>,
     pub(super) lane: Option<LaneEnd>,
     pub(super) notify: Option<NotifySocket>,
@@ -132,6 +131,19 @@ impl WorkerHandle {
     /// Its process, to be signalled: Node's `worker.process.kill()`, and its number.
     pub fn process(&self) -> Killer {
         Killer::of(self.process.clone())
+    }
+
+    /// Our ends of its pipes, once, also when it has ended: what it has written until then can still be read. They stay open until
+    /// they are taken or the last handle of it is dropped.
+    ///
+    /// # Errors
+    /// If they cannot be watched; then they are closed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn take_streams(&self) -> io::Result<Streams> {
+        let ends = std::mem::take(&mut lock(&self.life).ends);
+        Streams::of(ends)
     }
 
     /// Node's `worker.state`.
