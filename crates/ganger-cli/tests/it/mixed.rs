@@ -1,7 +1,10 @@
 //! Gangs of several programs: Node beside Rust on one port, as `[[worker]]` groups.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -131,4 +134,33 @@ fn the_example_of_a_mixed_gang_works() {
     let mut gang = Setup::new("24").file("ganger.toml", &text).start("run");
     both_answer(&gang, gang.port(), "rr", &gang.ready());
     gang.stop();
+}
+
+#[test]
+fn they_share_an_abstract_name_as_well() {
+    on_nodes(&["18", "24", "26"], "mixed gang on an abstract name", |major| {
+        let setup = Setup::new(major);
+        let name = format!("{}/name", setup.path().display());
+        let server = "require('http').createServer((_, response) => response.end('node'))";
+        let setup = setup
+            .env("PORT", format!("unix:@{name}"))
+            .file("web.js", &format!("{server}.listen('\\0' + process.env.PORT.slice('unix:@'.length))"));
+        let web = setup.path().join("web.js").display().to_string();
+        let groups = format!(
+            "[[worker]]\nname = 'web'\nprogram = '{web}'\n[[worker]]\nname = 'rust'\nprogram = '{}'",
+            rust_example("graceful")
+        );
+        let mut gang = setup.file("ganger.toml", &groups).start("run");
+        assert_eq!(gang.ready().len(), 2, "{}", gang.lines());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let is_node = |_| {
+            let mut client = UnixStream::connect_addr(&address).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer.ends_with("node")
+        };
+        assert_eq!((0..4).map(is_node).collect::<BTreeSet<_>>().len(), 2, "in turn: {}", gang.lines());
+        gang.stop();
+    });
 }

@@ -256,7 +256,7 @@ impl Query {
                 },
             },
             AddressType::Pipe => Target::Unix {
-                path: self.address.clone()?,
+                path: self.place()?.to_owned(),
                 readable_all: self.readable_all,
                 writable_all: self.writable_all,
             },
@@ -268,14 +268,22 @@ impl Query {
     }
 
     /// The key that workers share the socket by, as Node ≥ 22 makes it
-    /// (`lib/internal/cluster/primary.js`, `queryServer`): the index counts only where the port is 0.
+    /// (`lib/internal/cluster/primary.js`, `queryServer`): the index counts only where the port is 0. An abstract name is the
+    /// same wherever the worker runs.
     pub fn key(&self) -> ListenerKey {
-        let or_null = |text: Option<String>| text.unwrap_or_else(|| "null".into());
-        let address = or_null(self.address.clone());
-        let port = or_null(self.port.map(|port| port.to_string()));
+        let address = self.place().unwrap_or("null");
+        let port = self.port.map_or_else(|| "null".into(), |port| port.to_string());
         let fd = self.fd.map_or_else(|| "undefined".into(), |fd| fd.to_string());
         let key = format!("{address}:{port}:{}:{fd}", self.address_type.as_text());
         if self.port == Some(0) { format!("{key}:{}", self.index) } else { key }.as_str().into()
+    }
+
+    /// Its address. An abstract name begins with NUL, and Node resolves it like a path: `<the worker's directory>/\0name`.
+    fn place(&self) -> Option<&str> {
+        let address = self.address.as_deref()?;
+        let is_pipe = self.address_type == AddressType::Pipe;
+        let name = address.find('\0').filter(|_| is_pipe).map(|at| &address[at..]);
+        Some(name.unwrap_or(address))
     }
 
     fn read(fields: &Fields<'_>) -> Self {

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -132,7 +132,7 @@ pub(super) fn bind(target: &Target, backlog: u32, reuse_port: ReusePort) -> io::
         Target::Unix { path: name, readable_all, writable_all } => {
             let mode = UnixMode { readable_all: *readable_all, writable_all: *writable_all };
             let fd;
-            (fd, file) = socket::listen_unix(&unix_path(name), mode, queue)?;
+            (fd, file) = socket::listen_unix(Path::new(name), mode, queue)?;
             fd
         }
         Target::Udp { host, port, ipv6_only, reuse_addr } => {
@@ -169,14 +169,6 @@ fn is_shortage(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// A worker names an abstract socket by `<its directory>/\0name`, since Node resolves it like a path.
-fn unix_path(name: &str) -> PathBuf {
-    match name.find('\0') {
-        Some(at) => PathBuf::from(&name[at..]),
-        None => Path::new(name).into(),
-    }
 }
 
 #[cfg(test)]

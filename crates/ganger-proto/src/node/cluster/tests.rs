@@ -120,3 +120,14 @@ fn odd_queries_are_understood_or_refused_but_never_a_fault() {
         assert_eq!(query(&text).backlog, meant, "{text}");
     }
 }
+
+#[test]
+fn an_abstract_name_is_the_same_for_whoever_asks() {
+    let target = Target::Unix { path: "\0name".into(), readable_all: false, writable_all: false };
+    let plain = Query::new(&target, None);
+    let of_node = Query { address: Some("/srv/app/\0name".into()), ..plain.clone() };
+    assert_eq!((of_node.key(), of_node.target()), (plain.key(), Some(target)));
+    // Nothing else has names.
+    let tcp = Query { address_type: AddressType::V4, port: Some(80), ..of_node };
+    assert_ne!(tcp.key(), Query { address: plain.address, ..tcp.clone() }.key());
+}
