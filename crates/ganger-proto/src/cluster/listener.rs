@@ -109,6 +109,13 @@ impl<C> Listener<C> {
         bound
     }
 
+    /// Whether nobody has a copy of its sockets or is about to: who left without closing its own may have it for a while yet, and
+    /// the address could not be bound.
+    pub(super) fn may_be_reopened(&self) -> bool {
+        let is_free = self.idle.is_some_and(|(_, closer)| self.hands_over || closer.is_some());
+        is_free && !self.sockets.astir().any(|socket| matches!(socket.state, State::Binding { .. }))
+    }
+
     /// Whether the worker holds it or has asked for it.
     pub(super) fn knows(&self, worker: WorkerId) -> bool {
         let asked = |socket: &Socket| socket.asked().iter().any(|(asker, _)| *asker == worker);

@@ -1,5 +1,6 @@
 //! The primary's rules for who gets which connection, where the simulator alone would not tell.
 
+mod again;
 mod ahead;
 mod data;
 mod leave;
@@ -31,6 +32,8 @@ struct Bench {
     done: Vec<Done>,
     /// The socket that a worker was sent last.
     sent: BTreeMap<WorkerId, SocketId>,
+    /// Addresses are somebody else's.
+    taken: bool,
     next_seq: u64,
 }
 
@@ -61,6 +64,7 @@ impl Bench {
             examined: Vec::new(),
             done: Vec::new(),
             sent: BTreeMap::new(),
+            taken: false,
             next_seq: 0,
         }
     }
@@ -70,7 +74,8 @@ impl Bench {
             match effect {
                 Effect::Bind { socket, share, .. } => {
                     self.done.push(Done::Bind(socket.0, share));
-                    self.primary.handle(self.now, Input::Bound { socket, outcome: Ok(None) });
+                    let outcome = if self.taken { Err(98) } else { Ok(None) };
+                    self.primary.handle(self.now, Input::Bound { socket, outcome });
                 }
                 Effect::SendConnection { worker, seq, connection, .. } => {
                     self.handed.push((worker, seq, connection));

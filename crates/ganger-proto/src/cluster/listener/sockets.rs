@@ -199,8 +199,8 @@ impl Sockets {
     pub(in crate::cluster) fn of(&self, slot: Slot) -> Option<&Socket> {
         match self.of_slot.get(&slot) {
             Some(id) => self.get(*id),
-            // It is alone.
-            None => self.all.first().filter(|socket| socket.slot.is_none() && socket.is_live()),
+            // It is never at rest, and alone but for those that it has replaced.
+            None => self.astir().find(|socket| socket.slot.is_none() && socket.is_live()),
         }
     }
 

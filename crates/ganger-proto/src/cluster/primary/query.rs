@@ -53,6 +53,10 @@ impl<C> Primary<C> {
             return self.reply_error(id, seq, key, data, EADDRINUSE);
         }
         let socket = *socket;
+        let backlog = query.backlog.unwrap_or(node::DEFAULT_BACKLOG);
+        if listener.may_be_reopened() && (&listener.target, listener.backlog) != (&target, backlog) {
+            return self.reopen(socket, id, seq, target, backlog);
+        }
         self.seat(now, socket, id, seq);
     }
 
@@ -81,6 +85,21 @@ impl<C> Primary<C> {
         };
         let (backlog, share) = (entry.backlog, per_slot.then_some(Share::First));
         self.listeners.insert(socket, entry);
+        self.effects.push_back(Effect::Bind { socket, target, backlog, share });
+    }
+
+    /// Closes its sockets and binds one with other options, as Node does when a server is closed and listens again. Whoever
+    /// waits in the old ones is taken, and waits for the new holder.
+    fn reopen(&mut self, id: SocketId, worker: WorkerId, seq: Seq, target: Target, backlog: u32) {
+        let Some(slot) = self.workers.get(&worker).map(|worker| worker.slot) else { return };
+        self.close_listener(id);
+        let socket = self.take_socket();
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let per_slot = listener.per_slot;
+        listener.idle = None;
+        listener.sockets.insert(Socket::new(socket, per_slot.then_some(slot), (worker, seq)));
+        (listener.target, listener.backlog) = (target.clone(), backlog);
+        let share = per_slot.then_some(Share::First);
         self.effects.push_back(Effect::Bind { socket, target, backlog, share });
     }
 
@@ -168,6 +187,8 @@ impl<C> Primary<C> {
                 for (worker, ack) in asked {
                     self.reply_error(worker, ack, key.clone(), data.clone(), errno);
                 }
+                // If it was to be open again, nobody will come for what waits.
+                self.dispatch(now, id);
             }
         }
     }

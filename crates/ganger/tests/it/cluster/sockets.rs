@@ -17,6 +17,7 @@ on_each_node! {
     pitfall_30_datagrams_are_shared_in_every_policy: "UDP",
     a_path_is_served_and_removed: "Unix sockets",
     a_server_closes_and_listens_again: "listen again",
+    who_listens_again_with_other_options_has_them: "listen again with other options",
 }
 
 async fn port_0_is_the_same_for_all(major: &str) {
@@ -162,6 +163,27 @@ async fn a_server_closes_and_listens_again(major: &str) {
             assert_eq!(gang.message().await.1, port, "the socket was still there");
         }
         assert_eq!(ask(address).await, "hello");
+    }
+}
+
+async fn who_listens_again_with_other_options_has_them(major: &str) {
+    for policy in &[Policy::RoundRobin, Policy::Shared, Policy::ReusePort] {
+        let directory = Directory::new();
+        let mut gang = Gang::new(directory.workers(
+            major,
+            policy,
+            "const server = require('node:net').createServer((socket) => socket.end('hello'));
+             const listen = (ipv6Only) => {
+               server.listen({ host: '::', port: 0, ipv6Only }, () => process.send(server.address().port));
+             };
+             process.on('message', (ipv6Only) => server.close(() => listen(ipv6Only)));
+             listen(true);",
+        ));
+        let worker = gang.fork().await;
+        gang.message().await;
+        gang.send(worker.id, false).await;
+        let (_, port) = gang.message().await;
+        assert_eq!(ask(SocketAddr::from(([127, 0, 0, 1], port.as_u64().unwrap() as u16))).await, "hello");
     }
 }
 
