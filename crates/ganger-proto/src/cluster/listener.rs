@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariant: a waiting connection is either in `pending` (somebody may have room) or in `parked` (every
-//! holder has refused it), never in both.
+//! holder in dispatch has refused it), never in both.
 
 mod sockets;
 
@@ -219,6 +219,17 @@ impl<C> Listener<C> {
             } else if stays(*worker) {
                 self.schedule.added(*worker, *load);
             }
+        }
+        if !paused {
+            self.revive();
+        }
+    }
+
+    /// A holder that was held back is in dispatch from now on.
+    pub(super) fn admit(&mut self, worker: WorkerId) {
+        if let Some(load) = self.holders.get(&worker) {
+            self.schedule.added(worker, *load);
+            self.revive();
         }
     }
 

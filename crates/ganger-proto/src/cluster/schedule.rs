@@ -35,6 +35,9 @@ pub trait Schedule {
     /// Who is to get this connection; none if it has to wait.
     fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId>;
 
+    /// Whether it has joined and not left.
+    fn has(&self, worker: WorkerId) -> bool;
+
     /// Whether one connection is as good as another: if one has to wait, so have those behind it.
     fn is_uniform(&self) -> bool {
         true
@@ -157,6 +160,10 @@ impl Schedule for AnySchedule {
 
     fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId> {
         self.as_dyn().pick(wanted)
+    }
+
+    fn has(&self, worker: WorkerId) -> bool {
+        self.as_dyn().has(worker)
     }
 
     fn is_uniform(&self) -> bool {

@@ -131,13 +131,13 @@ impl Clients {
     }
 
     /// Nobody is turned away whom somebody would serve: orphaned is only who came by a socket that no worker has any more, and
-    /// refused who was refused by each that has it, since the step in which it got it.
+    /// refused who was refused by each that has it, since the step in which it got it, unless that one is out of dispatch.
     pub(crate) fn check_given_up(
         &self,
         number: u32,
         fate: Fate,
         listeners: &[ListenerSnapshot],
-        since: impl Fn(WorkerId, &ListenerSnapshot) -> u64,
+        since: impl Fn(WorkerId, &ListenerSnapshot) -> Option<u64>,
     ) {
         let Client { socket, refusals, .. } = &self.all[number as usize];
         let listener = listeners.iter().find(|one| one.id == *socket || one.sockets.contains(socket));
@@ -152,7 +152,7 @@ impl Clients {
             (Fate::Refused, Some(listener)) => {
                 assert!(!holders.is_empty(), "connection {number} was refused by nobody");
                 for holder in holders {
-                    let since = since(*holder, listener);
+                    let Some(since) = since(*holder, listener) else { continue };
                     let has_refused = refusals.iter().any(|(by, step)| by == holder && *step >= since);
                     assert!(
                         has_refused,

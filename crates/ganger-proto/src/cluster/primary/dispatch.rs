@@ -98,8 +98,11 @@ impl<C> Primary<C> {
             };
             let picked = listener.schedule.pick(&wanted);
             let lost = listener.holders.is_empty() && listener.is_closing();
-            let refused = !listener.holders.is_empty()
-                && listener.holders.keys().all(|holder| waiting.refused_by.contains(holder));
+            // Who is out of dispatch is not asked.
+            let members = listener.holders.keys().filter(|holder| listener.schedule.has(**holder));
+            let mut members = members.peekable();
+            let refused =
+                members.peek().is_some() && members.all(|member| waiting.refused_by.contains(member));
             if picked.is_none() && !lost && !refused {
                 // Nobody has room.
                 if waiting.refused_by.is_empty() && listener.schedule.is_uniform() {

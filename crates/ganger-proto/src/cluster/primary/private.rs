@@ -26,11 +26,7 @@ impl<C> Primary<C> {
         if !was_held_back || worker.draining || self.paused.contains(&worker.slot) {
             return;
         }
-        for listener in self.listeners.values_mut() {
-            if let Some(load) = listener.holders.get(&id) {
-                listener.schedule.added(id, *load);
-            }
-        }
+        self.listeners.values_mut().for_each(|listener| listener.admit(id));
         self.dispatch_all(now);
     }
 

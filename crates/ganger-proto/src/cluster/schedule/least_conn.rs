@@ -25,6 +25,10 @@ impl Schedule for LeastConn {
     fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId> {
         self.0.first(wanted)
     }
+
+    fn has(&self, worker: WorkerId) -> bool {
+        self.0.has(worker)
+    }
 }
 
 fn rank(load: Load) -> u32 {

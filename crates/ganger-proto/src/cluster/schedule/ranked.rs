@@ -66,6 +66,10 @@ impl Ranked {
         }
     }
 
+    pub(super) fn has(&self, worker: WorkerId) -> bool {
+        self.members.contains_key(&worker)
+    }
+
     pub(super) fn first(&self, wanted: &Wanted<'_>) -> Option<WorkerId> {
         let queue = |queue: &Queue| {
             std::iter::successors(Some(queue.first), |at| self.places[*at].behind)

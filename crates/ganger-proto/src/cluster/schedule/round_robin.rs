@@ -31,4 +31,8 @@ impl Schedule for RoundRobin {
     fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId> {
         self.0.first(wanted)
     }
+
+    fn has(&self, worker: WorkerId) -> bool {
+        self.0.has(worker)
+    }
 }

@@ -62,6 +62,10 @@ impl Schedule for Sticky {
         self.if_free(worker, wanted)
     }
 
+    fn has(&self, worker: WorkerId) -> bool {
+        self.loads.contains_key(&worker)
+    }
+
     fn is_uniform(&self) -> bool {
         false
     }

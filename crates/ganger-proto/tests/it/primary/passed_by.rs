@@ -3,6 +3,48 @@
 use super::*;
 
 #[test]
+fn who_gets_nothing_is_not_waited_for_by_what_the_others_refused() {
+    let mut bench = Bench::new();
+    let (paused, other) = (bench.worker_in(0), bench.worker_in(1));
+    let held_back = bench.primary.fork(Slot(2), Generation(0), true);
+    bench.primary.hold_back(held_back);
+    bench.listen(held_back, 80);
+    bench.primary.pause_slot(bench.now, Slot(0), true);
+    bench.accept(1, 1);
+    bench.answer(other, 1, false);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.dropped, [(1, Fate::Refused)]);
+    // Who is back in dispatch meanwhile is asked.
+    for connection in [2, 3] {
+        bench.accept(1, connection);
+        bench.answer(other, connection, false);
+        bench.pass(Duration::from_millis(999));
+        if connection == 2 {
+            bench.primary.pause_slot(bench.now, Slot(0), false);
+            bench.perform();
+            assert_eq!(bench.way_of(2), [other, other], "everybody is asked once more");
+            bench.answer(other, 2, false);
+            assert_eq!(bench.way_of(2), [other, other, paused]);
+            bench.answer(paused, 2, true);
+            bench.primary.pause_slot(bench.now, Slot(0), true);
+        } else {
+            bench.primary.admit(bench.now, held_back);
+            bench.perform();
+            bench.answer(other, 3, false);
+            assert_eq!(bench.way_of(3), [other, other, held_back]);
+        }
+    }
+    // If nobody is in dispatch, it waits for somebody who is.
+    let mut bench = Bench::new();
+    let worker = bench.worker_in(0);
+    bench.accept(1, 1);
+    bench.primary.pause_slot(bench.now, Slot(0), true);
+    bench.answer(worker, 1, false);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.dropped, []);
+}
+
+#[test]
 fn a_paused_slot_gets_nothing_whoever_fills_it() {
     let mut bench = Bench::new();
     let (paused, other) = (bench.worker_in(0), bench.worker_in(1));

@@ -107,7 +107,9 @@ impl World {
                 number,
                 fate,
                 &self.primary.snapshot().listeners,
-                |worker, listener| self.joined.get(&(worker, listener.key.clone())).copied().unwrap_or(0),
+                |worker, listener| {
+                    Some(self.joined.get(&(worker, listener.key.clone())).copied().unwrap_or(0))
+                },
             );
         }
     }

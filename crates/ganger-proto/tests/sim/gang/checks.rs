@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ganger_proto::{
     Slot, Time, WorkerId,
-    cluster::WorkerState,
+    cluster::{Fate, ListenerSnapshot, WorkerState},
     guard::{Input, Verdict},
 };
 
@@ -126,6 +126,19 @@ impl World {
         for listener in &snapshot.listeners {
             assert_eq!(listener.holders.len(), wanted, "not everybody listens");
         }
+    }
+
+    /// The primary gives up a connection: it may.
+    pub(crate) fn check_given_up(&self, number: u32, fate: Fate) {
+        let snapshot = self.primary.snapshot();
+        let asked = |id: WorkerId| {
+            let worker = snapshot.workers.iter().find(|worker| worker.id == id);
+            worker.is_some_and(|worker| {
+                !worker.draining && !worker.held_back && !self.paused.contains(&worker.slot)
+            })
+        };
+        let since = |id: WorkerId, _: &ListenerSnapshot| asked(id).then_some(0);
+        self.around.clients.check_given_up(number, fate, &snapshot.listeners, since);
     }
 
     /// A gang that has come to rest serves whoever comes.

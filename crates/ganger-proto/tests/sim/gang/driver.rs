@@ -82,8 +82,7 @@ impl World {
                     self.around.note("is given up", WorkerId(0), connection.0);
                 }
                 if matches!(fate, Fate::Refused | Fate::Orphaned) {
-                    let listeners = self.primary.snapshot().listeners;
-                    self.around.clients.check_given_up(connection.0, fate, &listeners, |_, _| 0);
+                    self.check_given_up(connection.0, fate);
                 }
                 self.around.clients.closed(connection.0, Place::Primary, fate);
             }
