@@ -55,6 +55,8 @@ pub(super) struct Listener<C> {
     pub(super) schedule: AnySchedule,
     pub(super) pending: VecDeque<Waiting<C>>,
     pub(super) parked: VecDeque<Parked<C>>,
+    /// When a worker that somebody waits for alone may have fallen silent.
+    pub(super) watch: Option<Time>,
     /// Connections whose first bytes are waited for.
     pub(super) peeking: usize,
     /// Since when nobody holds it, and who was the last to close it, if that worker still lives.
@@ -151,7 +153,8 @@ impl<C> Listener<C> {
         if self.holders.insert(worker, load).is_none() && self.per_slot {
             *self.filled.entry(load.slot).or_default() += 1;
         }
-        self.idle = None;
+        // It may have been silent for a while elsewhere.
+        (self.idle, self.watch) = (None, None);
         // The slot is filled again.
         self.sockets.change_of(load.slot, |socket| socket.join(worker));
         self.schedule.added(worker, load);
@@ -318,6 +321,6 @@ impl<C> Listener<C> {
         let own = || self.per_slot.then(|| self.sockets.astir()).into_iter().flatten();
         let abandoned = own().filter(|socket| room && !socket.accepting).filter_map(Socket::abandoned_at);
         let done = own().filter_map(Socket::done_at);
-        parked.into_iter().chain(idle).chain(abandoned).chain(done).min()
+        parked.into_iter().chain(self.watch).chain(idle).chain(abandoned).chain(done).min()
     }
 }

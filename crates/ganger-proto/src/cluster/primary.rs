@@ -46,6 +46,9 @@ pub const MAX_SOCKETS: usize = 256;
 pub const MAX_FAILURES: u32 = 16;
 /// A worker whose oldest hand-off is older than this gets no more.
 const STALLED_AFTER: Duration = Duration::from_millis(250);
+/// And for one whose oldest is older than this nobody waits: half of the time after which its silence is reported, since who is
+/// only busy has answered by then.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// The primary's machine. `C` is an accepted connection.
 #[derive(Debug, Serialize, Deserialize)]

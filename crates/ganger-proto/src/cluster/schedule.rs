@@ -93,6 +93,8 @@ pub struct Wanted<'a> {
     pub refused_by: &'a [WorkerId],
     /// Whether a worker answers nothing at present.
     pub stalled: &'a dyn Fn(WorkerId) -> bool,
+    /// Whether it has answered nothing for so long that nobody is to wait for it alone.
+    pub silent: &'a dyn Fn(WorkerId) -> bool,
     /// So many wait that none may wait for one worker alone.
     pub pressed: bool,
 }

@@ -8,6 +8,7 @@ mod open;
 mod passed_by;
 mod private;
 mod probe;
+mod sticky;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -370,66 +371,4 @@ fn a_worker_that_drains_gets_nothing_new_and_is_asked_to_leave_later() {
     }
     bench.primary.disconnect(bench.now, one);
     assert_eq!(sent(&mut bench), [(one, Act::Disconnect)]);
-}
-
-#[test]
-fn a_client_comes_back_to_its_slot_whoever_fills_it() {
-    let mut bench = Bench::with("sticky".parse().unwrap());
-    let workers = [bench.worker_in(0), bench.worker_in(1), bench.worker_in(2)];
-    workers.iter().for_each(|worker| bench.primary.set_capabilities(bench.now, *worker, Capabilities::NODE));
-    bench.perform();
-    bench.accept(1, 5);
-    let home = bench.way_of(5)[0];
-    bench.answer(home, 5, true);
-    let slot = workers.iter().position(|worker| *worker == home).unwrap() as u32;
-    bench.die(home);
-    let successor = bench.worker_in(slot);
-    bench.accept(1, 5);
-    assert_eq!(bench.way_of(5), [home, successor]);
-}
-
-#[test]
-fn a_client_whose_worker_hangs_waits_and_the_others_do_not() {
-    let mut bench = Bench::with("sticky".parse().unwrap());
-    let (one, two) = (bench.worker_in(0), bench.worker_in(1));
-    // The first client of each.
-    let mut homes = BTreeMap::new();
-    (1..20).for_each(|connection| {
-        bench.accept(1, connection);
-        if let [home] = bench.way_of(connection)[..] {
-            homes.insert(home, connection);
-        }
-    });
-    assert_eq!(homes.len(), 2, "a window of one each");
-    // The second hangs; the first answers, and gets all of its own.
-    bench.answer(one, homes[&one], true);
-    bench.pass(Duration::from_millis(300));
-    let before = bench.handed.len();
-    while let Some((worker, _, connection)) =
-        bench.handed.last().copied().filter(|(worker, ..)| *worker == one)
-    {
-        bench.answer(worker, connection, true);
-        if bench.handed.last().map(|(.., last)| *last) == Some(connection) {
-            break;
-        }
-    }
-    assert!(
-        bench.handed.len() > before && bench.handed.iter().filter(|(worker, ..)| *worker == two).count() == 1
-    );
-}
-
-#[test]
-fn whose_first_bytes_are_waited_for_counts_as_waiting() {
-    let mut bench = Bench::with("sticky=cookie:sid".parse().unwrap());
-    let workers = [bench.worker_in(0), bench.worker_in(1)];
-    bench.accept(1, 1);
-    assert_eq!(bench.done().last(), Some(&Done::Peek(1)));
-    assert_eq!(bench.primary.snapshot().listeners[0].waiting, 1);
-    let peer = Peer { client: Client::Of(Slot(1)), cookie: None };
-    bench.handle(Input::Peeked { listener: SocketId(1), connection: 1, peer });
-    assert_eq!(bench.way_of(1), [workers[1]]);
-    // Once nobody new is to come, nothing is waited for.
-    bench.primary.close_sockets();
-    bench.accept(1, 2);
-    assert!(!bench.done().contains(&Done::Peek(2)));
 }

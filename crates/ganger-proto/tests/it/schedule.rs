@@ -40,7 +40,7 @@ fn load(slot: u32, window: u32, under_way: u32, open: u32) -> Load {
 }
 
 fn wanted(client: Client) -> Wanted<'static> {
-    Wanted { client, refused_by: &[], stalled: &|_| false, pressed: false }
+    Wanted { client, refused_by: &[], stalled: &|_| false, silent: &|_| false, pressed: false }
 }
 
 /// Members in the order of their last change, the longest unchanged first.
@@ -176,7 +176,7 @@ fn clients_are_spread_over_the_slots() {
 }
 
 #[test]
-fn a_client_waits_for_its_worker_unless_that_one_refused() {
+fn a_client_waits_for_its_worker_unless_that_one_refused_or_fell_silent_or_too_many_wait() {
     let mut schedule = gang(4);
     let client = Client::known(b"somebody");
     let home = schedule.pick(&wanted(client)).unwrap();
@@ -186,8 +186,15 @@ fn a_client_waits_for_its_worker_unless_that_one_refused() {
     let refused = schedule.pick(&Wanted { refused_by: &[home], ..wanted(client) });
     assert!(pressed.is_some() && pressed != Some(home));
     assert_eq!(refused, pressed, "the next in line is always the same");
+    let silent = schedule.pick(&Wanted { stalled: &stalled, silent: &stalled, ..wanted(client) });
+    assert_eq!(silent, pressed, "nor for one that has fallen silent");
     schedule.changed(home, load(home.0, 32, 32, 0));
     assert_eq!(schedule.pick(&wanted(client)), None, "it has no room");
+    let in_press = |client| Wanted { pressed: true, ..wanted(client) };
+    assert_eq!(schedule.pick(&in_press(client)), pressed, "too many wait for it");
+    assert_eq!(schedule.pick(&in_press(Client::Of(Slot(home.0)))).map(|worker| worker == home), Some(false));
+    (0..4).for_each(|slot| schedule.changed(WorkerId(slot), load(slot, 32, 32, 0)));
+    assert_eq!(schedule.pick(&in_press(client)), None, "nobody has room");
     schedule.changed(home, load(home.0, 32, 31, 0));
     assert_eq!(schedule.pick(&wanted(client)), Some(home));
 }

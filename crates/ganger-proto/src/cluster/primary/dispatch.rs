@@ -1,6 +1,8 @@
 //! Handing out what waits.
 
-use super::{HandOff, Primary, STALLED_AFTER};
+use std::time::Duration;
+
+use super::{HandOff, Primary, SILENT_AFTER, STALLED_AFTER};
 use crate::{
     SocketId, Time, WorkerId,
     cluster::{
@@ -86,14 +88,17 @@ impl<C> Primary<C> {
             let pressed = listener.is_pressed();
             let Some(waiting) = listener.pending.get(passed_over) else { break };
             let workers = &self.workers;
-            let stalled = |worker: WorkerId| {
+            let unanswered_for = |worker: WorkerId| {
                 let oldest = workers.get(&worker).and_then(|worker| worker.under_way.front());
-                oldest.is_some_and(|oldest| now - oldest.since > STALLED_AFTER)
+                oldest.map_or(Duration::ZERO, |oldest| now - oldest.since)
             };
+            let stalled = |worker: WorkerId| unanswered_for(worker) > STALLED_AFTER;
+            let silent = |worker: WorkerId| unanswered_for(worker) >= SILENT_AFTER;
             let wanted = Wanted {
                 client: waiting.peer.client,
                 refused_by: &waiting.refused_by,
                 stalled: &stalled,
+                silent: &silent,
                 pressed,
             };
             let picked = listener.schedule.pick(&wanted);
@@ -124,6 +129,15 @@ impl<C> Primary<C> {
     /// Adjusts accepting to what waits, and forgets a closed listener that has nothing left.
     fn settle(&mut self, now: Time, id: SocketId) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
+        // Until then nobody falls silent: the oldest hand-offs only become younger.
+        if listener.watch.is_none_or(|at| at <= now) {
+            let waits = !listener.schedule.is_uniform() && !listener.pending.is_empty();
+            listener.watch = waits.then(|| {
+                let oldest = |holder| Some(self.workers.get(holder)?.under_way.front()?.since);
+                let silent_at = listener.holders.keys().filter_map(oldest).map(|since| since + SILENT_AFTER);
+                silent_at.filter(|at| *at > now).min().unwrap_or(now + SILENT_AFTER)
+            });
+        }
         for (socket, on) in listener.accept_changes(now) {
             self.effects.push_back(Effect::Accept { socket, on });
         }

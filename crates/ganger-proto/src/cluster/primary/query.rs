@@ -79,6 +79,7 @@ impl<C> Primary<C> {
             schedule: self.policy.schedule(),
             pending: Default::default(),
             parked: Default::default(),
+            watch: None,
             peeking: 0,
             idle: None,
             target: target.clone(),

@@ -61,7 +61,7 @@ impl<C> Primary<C> {
                 parked.map(|old| Parked { until: old.until, waiting: waiting(old.waiting, &mut map) });
             let parked = parked.collect();
             let Listener { key, target, backlog, data, hands_over, per_slot, sockets, .. } = old;
-            let Listener { holders, filled, schedule, peeking, idle, .. } = old;
+            let Listener { holders, filled, schedule, watch, peeking, idle, .. } = old;
             (
                 id,
                 Listener {
@@ -77,6 +77,7 @@ impl<C> Primary<C> {
                     schedule,
                     pending,
                     parked,
+                    watch,
                     peeking,
                     idle,
                 },

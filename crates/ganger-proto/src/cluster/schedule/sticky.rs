@@ -11,8 +11,8 @@ use crate::{Slot, WorkerId};
 const JUMPS: u64 = 16;
 
 /// Consistent hashing over the slots: a slot that goes takes only its own clients with it, and they come back with it. A
-/// client waits for its worker, unless that one refused it, or [`Wanted::pressed`] says that too many wait: then it goes to
-/// the slot that is its next. Who is nobody in particular goes in turn.
+/// client waits for its worker, unless that one refused it, is [silent](Wanted::silent), or cannot have it now while
+/// [too many](Wanted::pressed) wait: then it goes to the slot that is its next. Who is nobody in particular goes in turn.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sticky {
     /// Who fills a slot: its newest worker is the last one.
@@ -52,6 +52,8 @@ impl Schedule for Sticky {
     fn pick(&self, wanted: &Wanted<'_>) -> Option<WorkerId> {
         let key = match wanted.client {
             Client::Anyone => return self.turns.pick(wanted),
+            // Where nobody can have it, as under pressure is the rule, not everybody's score is worth its while.
+            _ if wanted.pressed && self.turns.pick(wanted).is_none() => return None,
             Client::Known(key) => key,
             Client::Of(slot) => match self.worker_of(slot, wanted) {
                 Some(worker) => return self.if_free(worker, wanted),
@@ -86,10 +88,12 @@ impl Sticky {
         workers.max_by_key(|(score, _)| *score).map(|(_, worker)| worker)
     }
 
-    /// The slot's newest worker that may have it at all, now or later.
+    /// The slot's newest worker if it may have it at all, now or later; under pressure, now.
     fn worker_of(&self, slot: Slot, wanted: &Wanted<'_>) -> Option<WorkerId> {
         let newest = self.slots.get(&slot)?.last()?;
-        let out = wanted.refused_by.contains(newest) || (wanted.pressed && (wanted.stalled)(*newest));
+        let out = wanted.refused_by.contains(newest)
+            || (wanted.silent)(*newest)
+            || (wanted.pressed && self.if_free(*newest, wanted).is_none());
         (!out).then_some(*newest)
     }
 

@@ -67,7 +67,7 @@ simulation, always the same: they compare the policies with each other, and are 
 |---|---|
 | `rr` | requests that take about the same time, and Node's own semantics. It gives to each worker in turn, also to one that is at work for long: who comes then waits behind it, however many others have nothing to do. |
 | `least-conn` | connections that last, and requests of very different length: who has nothing open gets the next one. |
-| `sticky` | sessions that live in one worker. A client waits for its worker, also if others are free, unless the queue gets too long or its worker answers nothing for too long. |
+| `sticky` | sessions that live in one worker. A client waits for its worker, also if others are free, unless 128 of them wait (then it goes to one that has room) or its worker has answered nothing for 5 s. |
 | `shared` | the shortest wait and the least work for a connection: who is free takes it. Those that are awake get more than their share, the more so the less there is to do. |
 | `reuseport` | the most connections a second, from many short ones. The kernel gives by hash and asks nobody: a client waits for the slot that it fell to. |
 
