@@ -53,9 +53,10 @@ impl World {
                 assert!(!on || self.lazy || self.is_held(socket), "it accepts for nobody");
             }
             Effect::Close { socket, .. } => {
+                let unwanted = !self.is_held(socket) && !self.gang.is_due();
                 assert!(
-                    self.is_held(socket) || self.is_steered(socket) || !self.gang.is_due(),
-                    "it is closed while somebody is about to come"
+                    self.gang.is_stopped() || self.is_steered(socket) || unwanted,
+                    "it is closed while somebody has it or is about to come"
                 );
                 self.close(socket);
             }

@@ -44,6 +44,11 @@ impl Gang {
         self.due
     }
 
+    /// Nobody is to be there any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         let settled = self.doomed.is_empty() && self.relieved.is_empty() && !self.due;
         settled && self.slots.iter().all(|seat| matches!(seat, Seat::Taken(_)))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ganger_proto::{
-    Slot, Time, WorkerId,
+    Slot, SocketId, Time, WorkerId,
     cluster::{Fate, ListenerSnapshot, WorkerState},
     guard::{Input, Verdict},
 };
@@ -125,7 +125,15 @@ impl World {
         assert_eq!(snapshot.workers.len(), wanted);
         for listener in &snapshot.listeners {
             assert_eq!(listener.holders.len(), wanted, "not everybody listens");
+            assert!(!listener.sockets.is_empty(), "nothing is open: {listener:?}");
         }
+        assert_eq!(snapshot.listeners.len(), self.around.program.len(), "an address is missing");
+    }
+
+    /// Whether some worker has the listener with this first socket.
+    pub(crate) fn is_held(&self, socket: SocketId) -> bool {
+        let listeners = self.primary.snapshot().listeners;
+        listeners.iter().any(|listener| listener.id == socket && !listener.holders.is_empty())
     }
 
     /// The primary gives up a connection: it may.
@@ -147,7 +155,9 @@ impl World {
             return;
         }
         let first = self.around.clients.count(|_| true);
-        (0..self.seats.len().min(100) * 2).for_each(|_| self.connect_one());
+        let coming = self.seats.len().min(100) * 2;
+        (0..coming).for_each(|_| self.connect_one());
+        assert_eq!(self.around.clients.count(|_| true), first + coming, "there is nowhere to come to");
         self.settle();
         self.check_rest();
         self.around.clients.check_all_served(first);

@@ -55,8 +55,11 @@ impl World {
                 self.around.within_ms(2, Occasion::Readable(socket));
             }
             Effect::Close { socket, .. } => {
-                let unwanted = self.closed || !self.replacements_due || self.around.kernel.is_steered(socket);
-                assert!(unwanted, "it is closed while somebody is about to come");
+                let unwanted = !self.is_held(socket) && !self.replacements_due;
+                assert!(
+                    self.closed || self.around.kernel.is_steered(socket) || unwanted,
+                    "it is closed while somebody has it or is about to come"
+                );
                 self.close(socket);
             }
             Effect::Steer { socket, away } => self.around.kernel.steer(socket, away),
