@@ -118,6 +118,17 @@ impl<C> Listener<C> {
         is_free && !self.sockets.astir().any(|socket| matches!(socket.state, State::Binding { .. }))
     }
 
+    /// Whether it was closed by its last holder, and has the port that this asks for.
+    pub(super) fn is_in_the_way_of(&self, target: &Target) -> bool {
+        let port = match (&self.target, target) {
+            (Target::Tcp { .. }, Target::Tcp { port, .. }) => *port,
+            (Target::Udp { .. }, Target::Udp { port, .. }) => *port,
+            _ => return false,
+        };
+        let was_closed = matches!(self.idle, Some((_, Some(_)))) && self.may_be_reopened();
+        was_closed && self.sockname().is_some_and(|sockname| sockname.port == port)
+    }
+
     /// Whether the worker holds it or has asked for it.
     pub(super) fn knows(&self, worker: WorkerId) -> bool {
         let asked = |socket: &Socket| socket.asked().iter().any(|(asker, _)| *asker == worker);

@@ -18,7 +18,7 @@ use std::{
 use ganger_proto::{
     Generation, Seq, Slot, SocketId, Time, WorkerId,
     cluster::{Capabilities, Client, Effect, Event, Fate, Input, LeastConnBy, Peer, Policy, Primary, Share},
-    node::{Act, ClusterMessage, Query, Target, hints::Report},
+    node::{Act, ClusterMessage, Query, Sockname, Target, hints::Report},
 };
 
 /// A primary whose workers acknowledge at once and answer when told.
@@ -47,6 +47,12 @@ enum Done {
     Peek(u32),
 }
 
+/// Where a socket is bound.
+fn sockname(target: Target) -> Option<Sockname> {
+    let Target::Tcp { host, port, .. } = target else { return None };
+    Some(Sockname { address: host?, family: "IPv6".into(), port })
+}
+
 fn query(port: u16) -> Query {
     Query::new(&Target::Tcp { host: Some("::1".into()), port, ipv6_only: false }, None)
 }
@@ -73,9 +79,9 @@ impl Bench {
     fn perform(&mut self) {
         while let Some(effect) = self.primary.poll_effect() {
             match effect {
-                Effect::Bind { socket, share, .. } => {
+                Effect::Bind { socket, share, target, .. } => {
                     self.done.push(Done::Bind(socket.0, share));
-                    let outcome = if self.taken { Err(98) } else { Ok(None) };
+                    let outcome = if self.taken { Err(98) } else { Ok(sockname(target)) };
                     self.primary.handle(self.now, Input::Bound { socket, outcome });
                 }
                 Effect::SendConnection { worker, seq, connection, .. } => {

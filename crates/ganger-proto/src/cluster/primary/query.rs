@@ -42,6 +42,7 @@ impl<C> Primary<C> {
         }
         let live = |listener: &Listener<C>| listener.key == key && !listener.is_closing();
         let Some((socket, listener)) = self.listeners.iter_mut().find(|(_, listener)| live(listener)) else {
+            self.make_way(now, &target);
             return self.open(id, seq, query, target);
         };
         // Whoever has some is the first, though others without may have been before it.
@@ -58,6 +59,18 @@ impl<C> Primary<C> {
             return self.reopen(socket, id, seq, target, backlog);
         }
         self.seat(now, socket, id, seq);
+    }
+
+    /// What a worker has closed stays open for a moment, but not where it has the port that somebody now asks for by another
+    /// name: the one that was drawn at first, or the same on another address. In Node it would be closed by now.
+    fn make_way(&mut self, now: Time, target: &Target) {
+        let in_the_way = self.listeners.iter().filter(|(_, listener)| listener.is_in_the_way_of(target));
+        let ids: Vec<SocketId> = in_the_way.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.close_listener(id);
+            // Nobody comes for what waits there.
+            self.dispatch(now, id);
+        }
     }
 
     /// Makes a listener for what nobody asked for before.

@@ -36,6 +36,25 @@ fn who_listens_again_with_other_options_has_them() {
 }
 
 #[test]
+fn who_listens_again_on_its_port_by_another_name_has_it() {
+    for (policy, share) in [(Policy::RoundRobin, None), (Policy::ReusePort, Some(Share::First))] {
+        let mut bench = Bench::with(policy);
+        let (worker, other) = (bench.fork(), bench.fork());
+        asks(&mut bench, worker, true, 7);
+        let at = |host: &str| Target::Tcp { host: Some(host.into()), port: 80, ipv6_only: false };
+        let ask = |host| Act::QueryServer(Query::new(&at(host), None));
+        // Somebody has it still.
+        bench.say(other, ask("127.0.0.1"));
+        assert!(!bench.done().contains(&Done::Close(1)));
+        closes(&mut bench, worker);
+        bench.done();
+        bench.say(worker, ask("127.0.0.2"));
+        let done = bench.done();
+        assert_eq!(done[..2], [Done::Close(1), Done::Bind(3, share)]);
+    }
+}
+
+#[test]
 fn who_waits_at_the_old_socket_is_served_by_the_new_holder() {
     let mut bench = Bench::new();
     let worker = bench.fork();

@@ -18,6 +18,7 @@ on_each_node! {
     a_path_is_served_and_removed: "Unix sockets",
     a_server_closes_and_listens_again: "listen again",
     who_listens_again_with_other_options_has_them: "listen again with other options",
+    who_listens_again_on_the_port_that_was_drawn_has_it: "listen again on the port that was drawn",
 }
 
 async fn port_0_is_the_same_for_all(major: &str) {
@@ -182,6 +183,28 @@ async fn who_listens_again_with_other_options_has_them(major: &str) {
         let worker = gang.fork().await;
         gang.message().await;
         gang.send(worker.id, false).await;
+        let (_, port) = gang.message().await;
+        assert_eq!(ask(SocketAddr::from(([127, 0, 0, 1], port.as_u64().unwrap() as u16))).await, "hello");
+    }
+}
+
+async fn who_listens_again_on_the_port_that_was_drawn_has_it(major: &str) {
+    for policy in &[Policy::RoundRobin, Policy::Shared, Policy::ReusePort] {
+        let directory = Directory::new();
+        let mut gang = Gang::new(directory.workers(
+            major,
+            policy,
+            "const begin = () => {
+               // Between fork and exec a child of another test has what is closed here: then once more.
+               const server = require('node:net').createServer((socket) => socket.end('hello')).on('error', begin);
+               const listen = (port, host, then) => server.listen(port, host, () => then(server.address().port));
+               listen(0, '127.0.0.1', (port) => server.close(() =>
+                 listen(port, '127.0.0.1', () => server.close(() =>
+                   listen(port, '0.0.0.0', () => process.send(port))))));
+             };
+             begin();",
+        ));
+        gang.fork().await;
         let (_, port) = gang.message().await;
         assert_eq!(ask(SocketAddr::from(([127, 0, 0, 1], port.as_u64().unwrap() as u16))).await, "hello");
     }
