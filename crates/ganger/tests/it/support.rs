@@ -7,6 +7,7 @@ use std::{
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
@@ -59,8 +60,18 @@ pub(crate) fn passed(feature: &str, major: &str) {
     }
 }
 
+/// A process that is started has all descriptors of this one until it executes its program, those of other tests too. Where a socket
+/// has to be closed at a certain moment, nobody else starts any.
+pub(crate) static STARTING: RwLock<()> = RwLock::new(());
+
 /// Runs a test to its end, which comes in time.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let _one_of_many = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    run_here(test)
+}
+
+/// The same, with [`STARTING`] held or not.
+pub(crate) fn run_here<T>(test: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         match tokio::time::timeout(NET, test).await {

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     net::SocketAddr,
+    sync::PoisonError,
 };
 
 use ganger::{
@@ -16,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::support::{Directory, Gang, NODE, read, run};
+use crate::support::{Directory, Gang, NODE, STARTING, read, run, run_here};
 
 on_each_node! {
     each_slot_has_its_own_socket: "reuseport",
@@ -222,10 +224,16 @@ fn who_is_peeked_at_in_vain_is_served_by_address() {
     });
 }
 
+/// While nothing else runs, see [`STARTING`].
+fn run_alone(test: impl Future<Output = ()>) {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    run_here(test);
+}
+
 /// Scaling down: nobody new is led to the slot, what waits there goes to the others, and then it is closed.
 #[test]
 fn a_slot_that_is_given_up_loses_nobody() {
-    run(async {
+    run_alone(async {
         let directory = Directory::new();
         let mut gang = gang(&directory, NODE, "reuseport", WHO).await;
         let address = listening(&mut gang, 3).await;
@@ -248,7 +256,7 @@ fn a_slot_that_is_given_up_loses_nobody() {
 /// As long as a worker has not closed its copy of a socket the kernel leads clients there, and counts it among those on the port.
 #[test]
 fn a_slot_whose_worker_does_not_let_go_of_its_socket_loses_nobody() {
-    run(async {
+    run_alone(async {
         let directory = Directory::new();
         let mut gang = gang(&directory, NODE, "reuseport", WHO).await;
         let address = listening(&mut gang, 3).await;
