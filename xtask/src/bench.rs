@@ -104,17 +104,17 @@ trait Measure {
     /// Builds or downloads what these contenders need; not part of the measurement.
     fn prepare(&self, contenders: &[&'static str]) -> Result<()>;
 
-    /// Measures one contender once, in a time that does not depend on how fast it is.
-    fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample>;
+    /// Measures each of these once, in a time that does not depend on how fast it is; a sample for each.
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>>;
+}
 
-    /// Measures each of these once, by itself one after the other; a sample for each.
-    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
-        let sample = |name: &&str| {
-            eprint!(".");
-            self.sample(name, cpus).with_context(|| (*name).to_owned())
-        };
-        contenders.iter().map(sample).collect()
-    }
+/// A round in which each contender is alone while it is measured.
+fn one_by_one(contenders: &[&str], sample: impl Fn(&str) -> Result<Sample>) -> Result<Vec<Sample>> {
+    let sample = |contender: &&str| {
+        eprint!(".");
+        sample(contender).with_context(|| (*contender).to_owned())
+    };
+    contenders.iter().map(sample).collect()
 }
 
 /// One measured value.

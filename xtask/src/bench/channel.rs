@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::child_process::measured;
 use super::machine::Cpus;
 use super::server::NODE_MAJOR;
-use super::{Measure, Sample, Target};
+use super::{Measure, Sample, Target, one_by_one};
 use crate::{fetch, workspace};
 
 /// How long each contender is measured in a round, after it has got warm.
@@ -181,6 +181,12 @@ impl Measure for Channel {
         workspace::run(build.args(["--example", "contender_channel", "--example", "contender_channel_bare"]))
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl Channel {
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
         let (ends, [ours, theirs, message]) =
             self.cast(contender).with_context(|| format!("nobody plays {contender}"))?;

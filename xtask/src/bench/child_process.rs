@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::machine::Cpus;
 use super::server::NODE_MAJOR;
-use super::{Measure, Sample, Target};
+use super::{Measure, Sample, Target, one_by_one};
 use crate::{fetch, workspace};
 
 /// What is measured of each contender in a round, where it takes as long as it is given.
@@ -96,6 +96,12 @@ impl Measure for ChildProcess {
         workspace::run(&mut workspace::cargo(build))
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl ChildProcess {
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
         let what = match self {
             Self::Spawn => "ignored",

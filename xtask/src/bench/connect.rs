@@ -47,10 +47,6 @@ impl Measure for Connect {
         contenders.iter().try_for_each(|name| Server::named(&BYTE, name)?.prepare())
     }
 
-    fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
-        self.round(&[contender], cpus).map(|mut samples| samples.remove(0))
-    }
-
     fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
         turns::measure(&BYTE, contenders, Exchange::Byte, cpus)
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::machine::Cpus;
-use super::{Measure, Sample, Target};
+use super::{Measure, Sample, Target, one_by_one};
 use crate::workspace;
 
 /// The function of the contender that is counted.
@@ -65,6 +65,12 @@ impl Measure for Dispatch {
         workspace::run(&mut workspace::cargo(build))
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl Dispatch {
     fn sample(&self, contender: &str, _: &Cpus) -> Result<Sample> {
         let (policy, workers) = contender.rsplit_once('-').context("not a contender")?;
         let directory = workspace::target().join("bench");

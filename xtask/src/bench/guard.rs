@@ -14,7 +14,7 @@ use super::machine::Cpus;
 use super::memory::{resident, wait_until_ready, wait_until_said};
 use super::server::{Running, SMALL, Server, UNMODIFIED};
 use super::statistics::median;
-use super::{Measure, Sample, Target};
+use super::{Measure, Sample, Target, one_by_one};
 
 /// What a worker has to live so that its death is no young one.
 const GROWN_UP: Duration = Duration::from_millis(1200);
@@ -84,6 +84,12 @@ impl Measure for Guard {
         contenders.iter().try_for_each(|name| Server::named(&[SMALL, UNMODIFIED], name)?.prepare())
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl Guard {
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
         let server = Server::named(&[SMALL, UNMODIFIED], contender)?;
         let workers = if *self == Self::Fork { WORKERS } else { 1 };
@@ -191,6 +197,12 @@ impl Measure for Deaths {
         SMALL.prepare()
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl Deaths {
     fn sample(&self, _: &str, cpus: &Cpus) -> Result<Sample> {
         let gang = SMALL.start(Self::WORKERS, cpus)?;
         wait_until_ready(&gang)?;

@@ -65,10 +65,6 @@ impl Measure for Http {
         contenders.iter().try_for_each(|name| Server::named(&HTTP, name)?.prepare())
     }
 
-    fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
-        self.round(&[contender], cpus).map(|mut samples| samples.remove(0))
-    }
-
     fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
         let exchange = match self {
             Self::Connect => Exchange::Request,

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::child_process::measured;
 use super::machine::Cpus;
-use super::{Measure, Sample, Target};
+use super::{Measure, Sample, Target, one_by_one};
 use crate::workspace;
 
 /// How long each contender is measured in a round, after it has got warm.
@@ -49,6 +49,12 @@ impl Measure for Lane {
         workspace::run(&mut workspace::cargo(build))
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl Lane {
     fn sample(&self, contender: &str, cpus: &Cpus) -> Result<Sample> {
         let mut command = Command::new(workspace::target().join("release/examples/contender_lane"));
         cpus.enter_server()?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::machine::Cpus;
 use super::server::{Running, SMALL};
-use super::{Measure, Sample, Target};
+use super::{Measure, Sample, Target, one_by_one};
 
 const FEW: usize = 2;
 const MANY: usize = 1000;
@@ -60,6 +60,12 @@ impl Measure for Memory {
         SMALL.prepare()
     }
 
+    fn round(&self, contenders: &[&str], cpus: &Cpus) -> Result<Vec<Sample>> {
+        one_by_one(contenders, |contender| self.sample(contender, cpus))
+    }
+}
+
+impl Memory {
     fn sample(&self, _: &str, cpus: &Cpus) -> Result<Sample> {
         let few = resident_with(FEW, cpus)?;
         let many = resident_with(MANY, cpus)?;
